@@ -85,6 +85,9 @@ class Handlers:
         self._recovery = recovery
         self._began = clock.monotonic()
         self._env = set(config.settings.record.env)
+        machine = os.uname()
+        self._system = f"{machine.sysname} {machine.release} {machine.machine}"
+        self._hostname = machine.nodename
         self._follows: dict[tuple[Connection, int], anyio.CancelScope] = {}
         self._tasks: TaskGroup | None = None
         self._verbs: dict[type, Callable[[Connection, Any, int], None]] = {
@@ -168,8 +171,8 @@ class Handlers:
             engine_base_url=request.engine_base_url,
             parent_ulid=request.parent_ulid,
             shell=request.shell,
-            os=request.os,
-            hostname=request.hostname,
+            os=self._system if request.os is None else request.os,
+            hostname=self._hostname if request.hostname is None else request.hostname,
             cwd=request.cwd,
             env={name: value for name, value in request.env.items() if name in self._env},
             tags=checks.normalised_tags(request.tags),

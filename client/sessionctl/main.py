@@ -64,6 +64,19 @@ SECTIONS = {
 }
 COMMANDS = {name: summary for section in SECTIONS.values() for name, summary in section.items()}
 ALIASES = {"ls": "list"}
+ELSEWHERE = {
+    "alias": "label",
+    "cat": "show",
+    "history": "search",
+    "play": "replay",
+    "resume": "show",
+    "rm": "delete",
+    "sessions": "list",
+    "share": "export -F json",
+    "stop": "end",
+    "tags": "tag list",
+}
+"""What other programs call it."""
 
 EPILOG = """\b
 SESSION is an id, the beginning or end of one, a label, a name, or
@@ -97,8 +110,8 @@ class Commands(click.Group):
         if not known and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, COMMANDS, n=1)
-            meant = f"did you mean {near[0]}?" if near else "see: sessionctl --help"
+            near = ELSEWHERE.get(name) or next(iter(get_close_matches(name, COMMANDS, n=1)), None)
+            meant = f"did you mean {near}?" if near else "see: sessionctl --help"
             ctx.fail(f"there is no command {name!r}; {meant}")
         return super().resolve_command(ctx, args)
 

@@ -165,3 +165,12 @@ def test_nothing_asked_shows_the_help_as_it_is(sessionctl: Sessionctl) -> None:
     assert result.returncode == 2
     assert b"\nRecord:\n" in result.stderr
     assert b"\\n" not in result.stderr
+
+
+def test_what_other_programs_call_it_gets_the_name_it_has_here(home: Path) -> None:
+    result = Sessionctl(environ_for(home))("stop")
+
+    assert (result.returncode, result.stderr) == (
+        2,
+        b"sessionctl: there is no command 'stop'; did you mean end? (see: sessionctl --help)\n",
+    )

@@ -35,6 +35,15 @@ def test_start_prints_the_id_and_nothing_else(sessionctl: Sessionctl) -> None:
     assert (session["tags"], session["status"]) == (["a-b"], "recording")
 
 
+def test_start_takes_the_name_either_way_but_once(sessionctl: Sessionctl) -> None:
+    sessionctl.out("start", "--detach", "one")
+    sessionctl.out("start", "--detach", "-n", "two")
+    twice = sessionctl("start", "--detach", "three", "-n", "four")
+
+    assert [session["name"] for session in sessionctl.json("list")] == ["two", "one"]
+    assert (twice.returncode, twice.stderr.count(b"\n")) == (2, 1)
+
+
 def test_a_started_session_belongs_to_the_process_that_called(sessionctl: Sessionctl) -> None:
     script = 'id=$("$@" start -n mine); "$@" list --status recording | cut -f 2; kill -9 $$'
     result = subprocess.run(

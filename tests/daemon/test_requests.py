@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -470,3 +471,15 @@ def test_status_tells_the_health(daemon: RunningDaemon) -> None:
     assert status["events_committed"] == 1
     assert status["commit_p50_ms"] > 0
     assert status["pid"] == daemon.process.pid
+
+
+def test_a_session_says_where_it_was_recorded_unless_its_client_says_otherwise(
+    daemon: RunningDaemon,
+) -> None:
+    peer = daemon.peer()
+
+    here = peer.call("start")["session"]
+    there = peer.call("start", os="Plan 9", hostname="there")["session"]
+
+    assert (here["hostname"], here["os"].split()[0]) == (os.uname().nodename, os.uname().sysname)
+    assert (there["hostname"], there["os"]) == ("there", "Plan 9")

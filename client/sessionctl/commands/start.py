@@ -19,7 +19,8 @@ NOBODY = 0
 
 
 @click.command("start", short_help="Begin a session and print its id.")
-@click.option("-n", "--name", help="The session's name: letters, digits, _ and -.")
+@click.argument("given", metavar="[NAME]", required=False)
+@click.option("-n", "--name", help="The session's name, too: letters, digits, _ and -.")
 @tag_option("A tag; may be given several times.")
 @click.option(
     "--source",
@@ -38,6 +39,7 @@ NOBODY = 0
 @click.option("--detach", is_flag=True, help="Nobody owns it: it records until it is ended.")
 @json_option
 def command(
+    given: str | None,
     name: str | None,
     tags: tuple[str, ...],
     source: str,
@@ -53,14 +55,16 @@ def command(
 
     \b
     Example:
-      id=$(sessionctl start -n nightly)
+      id=$(sessionctl start nightly)
       make 2>&1 | sessionctl append "$id" output -
       sessionctl end "$id"
     """
+    if given is not None and name is not None:
+        raise click.UsageError("the name is given twice")
     owner = NOBODY if detach else os.getppid()
     with connect() as client:
         session = client.start(
-            name,
+            given or name,
             source=source,
             tags=tags,
             cwd=None if cwd is None else unicode_text(os.path.abspath(cwd)),

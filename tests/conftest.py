@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,21 @@ import pytest
 from tests.running import RunningDaemon
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test of hostile text printed has to pass from the worker's process as text that is UTF-8."""
+    report = yield
+    report.sections = [
+        (title, content.encode(errors="backslashreplace").decode()) for title, content in report.sections
+    ]
+    return report
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A private directory with a short path, as a home."""
-    directory = tmp_path / "h"
-    directory.mkdir(mode=0o700)
-    return directory
+def home() -> Iterator[Path]:
+    """A private directory as a home; its path is short, for that of a socket may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="sessiond-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

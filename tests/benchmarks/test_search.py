@@ -10,8 +10,8 @@ import pytest
 from tests.benchmarks import search
 
 
-def test_a_short_run_reports_every_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    search.main(["--events", "500", "--rounds", "0", "--dir", str(tmp_path), "--json"])
+def test_a_short_run_reports_every_question(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search.main(["--events", "500", "--rounds", "0", "--dir", str(home), "--json"])
 
     report = json.loads(capsys.readouterr().out)
     assert report["indexed per second"] > 0
@@ -20,8 +20,8 @@ def test_a_short_run_reports_every_question(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.benchmark
 @pytest.mark.timeout(1200)
-def test_the_goals_among_a_million_events_are_met(tmp_path: Path) -> None:
-    report = search.run(tmp_path, 1_000_000, rounds=5)
+def test_the_goals_among_a_million_events_are_met(home: Path) -> None:
+    report = search.run(home, 1_000_000, rounds=5)
 
     asked = {title: figures["p50_ms"] for title, figures in report["asked"].items()}
     assert all(time < 20 for title, time in asked.items() if title.startswith("words")), asked

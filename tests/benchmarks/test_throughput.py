@@ -27,10 +27,8 @@ def _soon() -> float:
 
 @volatile
 @pytest.mark.parametrize("name", ["batches-1", "waiting-1"])
-def test_a_short_run_reports_both_sides(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--rounds", "1", "--seconds", str(TINY_SECONDS), "--case", name, "--dir", str(tmp_path)]
+def test_a_short_run_reports_both_sides(name: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--rounds", "1", "--seconds", str(TINY_SECONDS), "--case", name, "--dir", str(home)]
 
     throughput.main([*arguments, "--json"])
 
@@ -41,8 +39,8 @@ def test_a_short_run_reports_both_sides(
 
 
 @pytest.mark.parametrize("kind", [DaemonSide, SqliteSide])
-def test_a_side_that_lost_an_event_has_no_figure(kind: type[DaemonSide | SqliteSide], tmp_path: Path) -> None:
-    side: Side = kind(tmp_path / "h")
+def test_a_side_that_lost_an_event_has_no_figure(kind: type[DaemonSide | SqliteSide], home: Path) -> None:
+    side: Side = kind(home / "h")
 
     with pytest.raises(CountsDiffer):
         side.settle(side.open_sessions(1), [1])
@@ -50,8 +48,8 @@ def test_a_side_that_lost_an_event_has_no_figure(kind: type[DaemonSide | SqliteS
     side.close()
 
 
-def test_a_direct_writer_commits_whole_batches(tmp_path: Path) -> None:
-    side = SqliteSide(tmp_path / "h")
+def test_a_direct_writer_commits_whole_batches(home: Path) -> None:
+    side = SqliteSide(home / "h")
     (session,) = side.open_sessions(1)
 
     done = SqliteProducer(side.path).run(Order(session, 64, 1, 0.0, _soon()))
@@ -61,8 +59,8 @@ def test_a_direct_writer_commits_whole_batches(tmp_path: Path) -> None:
     side.close()
 
 
-def test_an_event_of_the_benchmark_is_about_as_long_as_promised(tmp_path: Path) -> None:
-    side = SqliteSide(tmp_path / "h")
+def test_an_event_of_the_benchmark_is_about_as_long_as_promised(home: Path) -> None:
+    side = SqliteSide(home / "h")
     (session,) = side.open_sessions(1)
 
     SqliteProducer(side.path).run(Order(session, 64, 1, 0.0, _soon()))
@@ -93,9 +91,9 @@ def test_the_ratio_is_that_of_rounds_side_by_side() -> None:
 @pytest.mark.parametrize(
     ("name", "least"), [("batches-8", 2.0), ("waiting-16", 1.5)], ids=["batches-8", "waiting-16"]
 )
-def test_the_goals_against_sqlite_written_directly_are_met(name: str, least: float, tmp_path: Path) -> None:
+def test_the_goals_against_sqlite_written_directly_are_met(name: str, least: float, home: Path) -> None:
     case: Case = CASES[name]
 
-    figures = throughput.summary(throughput.measure(case, tmp_path, rounds=7, seconds=1.0))
+    figures = throughput.summary(throughput.measure(case, home, rounds=7, seconds=1.0))
 
     assert figures["ratio"] >= least, figures

@@ -63,12 +63,12 @@ def test_a_connection_that_goes_before_its_answer_does_no_harm(daemon: RunningDa
     assert "Traceback" not in daemon.log_text()
 
 
-def test_another_user_is_cut_off_before_being_read(daemon: RunningDaemon, tmp_path: Path) -> None:
+def test_another_user_is_cut_off_before_being_read(daemon: RunningDaemon, home: Path) -> None:
     if os.geteuid() != 0 or not SYSTEM_PYTHON.exists() or shutil.which("setpriv") is None:
         pytest.skip("needs root, setpriv and a Python that other users can run")
     # Even with every door opened, the kernel still tells who knocks.
     for directory in [daemon.socket.parent, *daemon.socket.parents]:
-        if directory == tmp_path.parent.parent.parent:
+        if directory == home.parent:
             break
         directory.chmod(0o755)
     daemon.socket.chmod(0o666)

@@ -20,7 +20,7 @@ from sessiond.search.recorded import NOTHING, Extent, Recorded
 from sessiond.storage.database import BUSY_TIMEOUT_MS, CORRUPTION, READER_CACHE_KIB, rows
 
 INDEX_NAME = "search.db"
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """An index of another version is built anew."""
 
 SLICE_EVENTS_MAX = 8192

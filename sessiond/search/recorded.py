@@ -16,16 +16,23 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import apsw
 
 from sessiond.errors import database_damaged, database_held
+from sessiond.search.sequences import without_sequences
 from sessiond.storage.catalog import require_id
 from sessiond.storage.database import CORRUPTION, open_reader, rows
 
-SESSION_TEXT = """
+COMMAND_LENGTH_MAX = 4096
+"""So many characters of a recorded command can be searched for."""
+
+SESSION_TEXT = f"""
     CAST(name || ifnull(char(10) || (SELECT group_concat(tag, char(10)) FROM
         (SELECT tag FROM tag WHERE session_id = session.id ORDER BY position)), '')
     || ifnull(char(10) || (SELECT group_concat(label, char(10)) FROM
-        (SELECT label FROM label WHERE session_id = session.id ORDER BY label)), '') AS BLOB)
-"""
-"""What of a session is searched: its name, tags and labels, each on a line."""
+        (SELECT label FROM label WHERE session_id = session.id ORDER BY label)), '')
+    || ifnull(char(10) || (SELECT substr(group_concat(value, ' '), 1, {COMMAND_LENGTH_MAX}) FROM
+        json_each(meta, '$.argv')), '') AS BLOB)
+"""  # noqa: S608 - the length is ours
+"""What of a session is searched: its name, tags and labels, and the command that it recorded, each on a
+line."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -173,8 +180,8 @@ class Recorded:
         position = after
         for position, text in cursor:
             count += 1
-            if text:
-                pairs.append((position, text))
+            if text and (seen := without_sequences(text)):
+                pairs.append((position, seen))
             if is_enough(len(text or b"")):
                 cursor.close()
                 return pairs, position, True
@@ -261,6 +268,8 @@ class Recorded:
         )
         found = (row for position in positions for row in rows(self._connection, sql, (position,)))
         return [
-            FoundEvent(position, ulid, name, seq, kind, at, (text or b"").decode(errors="replace"))
+            FoundEvent(
+                position, ulid, name, seq, kind, at, without_sequences(text or b"").decode(errors="replace")
+            )
             for position, ulid, name, seq, kind, at, text in found
         ]

@@ -443,3 +443,28 @@ def test_json_of_one_thing_is_one_object(sessionctl: Sessionctl) -> None:
 
     for arguments in (["stats"], ["summary"], ["last"], ["fork", "a", "--detach"], ["rename", "a", "b"]):
         assert isinstance(json.loads(sessionctl.out(*arguments, "--json")), dict)
+
+
+def test_a_name_that_a_label_hides_is_said(sessionctl: Sessionctl) -> None:
+    one, two = start(sessionctl, "-n", "one"), start(sessionctl, "-n", "two")
+    sessionctl.out("label", "set", "best", one)
+    sessionctl.out("label", "set", "mine", two)
+
+    hidden = sessionctl("rename", two, "best")
+    own = sessionctl("rename", two, "mine")
+
+    assert hidden.stderr.startswith(b"sessionctl: best is a label, too")
+    assert (hidden.returncode, own.returncode, own.stderr) == (0, 0, b"")
+
+
+def test_the_events_that_forks_inherit_do_not_go_unsaid(sessionctl: Sessionctl) -> None:
+    parent = start(sessionctl, "-n", "parent")
+    sessionctl.out("append", parent, "note", "early")
+    sessionctl.out("fork", parent, "--detach", "-n", "child")
+
+    purged = sessionctl("delete", parent, "--purge", "--force")
+    shown = sessionctl("show", "child", "--inherit")
+
+    assert b"are purged with parent for child, too" in purged.stderr
+    assert f"its parent {parent} is gone".encode() in shown.stderr
+    assert (purged.returncode, shown.returncode) == (0, 0)

@@ -15,8 +15,8 @@ from tests.cli.terminal import Terminal
 
 Start = Callable[..., Terminal]
 
-HOSTILE = "\x1b]0;owned\x07\u202e"
-SHOWN = r"\x1b]0;owned\x07\u202e"
+HOSTILE = "\x9b31m\x07\u202e"
+SHOWN = r"\x9b31m\x07\u202e"
 
 
 def recorded(sessionctl: Sessionctl, name: str, *lines: str, kind: str = "output", tag: str = "x") -> str:

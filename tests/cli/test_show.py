@@ -365,3 +365,11 @@ def wait_until_full(shower: subprocess.Popen[bytes]) -> int:
             return waiting
         time.sleep(0.002)
     raise AssertionError("the pipe was not filled")
+
+
+def test_grep_looks_at_the_text_without_its_colours(sessionctl: Sessionctl) -> None:
+    ulid = sessionctl.out("start", "--detach").strip()
+    sessionctl.out("append", ulid, "output", "\x1b[31mfailure\x1b[0m of \x1b]0;title\x07one")
+
+    assert seqs(sessionctl.out("show", ulid, "--grep", "^failure of one$")) == [0]
+    assert sessionctl("show", ulid, "--grep", "title").returncode == 1

@@ -297,3 +297,36 @@ def test_a_text_with_zero_bytes_and_escapes_is_found_by_what_follows_them(shared
 
     for query, mode in (("crimson", "substring"), ("after.wards", "regex"), ("wards", "words")):
         assert seqs(peer, query, mode=mode, session=session) == [0], mode
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[31mfailure\x1b[0m in main",
+        "\x1b[1;38;2;1;2;3mfailure\x1b[m",
+        "\x1b[01;31m\x1b[Kfailure\x1b[m\x1b[K",
+        "\x1b]0;a title\x07failure",
+        "\x1b]8;;http://x\x1b\\failure\x1b]8;;\x1b\\",
+        "\x1b(Bfailure",
+        "failure\x1b[3",
+    ],
+)
+def test_words_are_found_whatever_their_colour(shared: RunningDaemon, mode: str, text: str) -> None:
+    peer = shared.peer()
+    session = recorded(peer, text)
+    query = r"\bfailure\b" if mode == "regex" else "failure"
+
+    assert marked(peer, query, mode=mode, session=session) == [["failure"]]
+    assert "\x1b" not in snippets(peer, query, mode=mode, session=session)[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_session_is_found_by_the_command_that_it_recorded(daemon: RunningDaemon, mode: str) -> None:
+    peer = daemon.peer()
+    session = recorded(peer, meta={"argv": ["make", "all-of-it", "1"]})
+    recorded(peer, meta={"argv": {"deep": ["other"]}})
+    recorded(peer, meta={"argv": "text"})
+
+    assert [(hit["session"], hit["seq"]) for hit in hits(peer, "make all", mode=mode)] == [(session, None)]
+    assert len(hits(peer, "other", mode=mode)) == len(hits(peer, "text", mode=mode)) == 1

@@ -13,7 +13,7 @@ import click
 
 from sessionctl.connection import connect
 from sessionctl.escape import escape_line
-from sessionctl.exits import ExitCode, Failure, describe
+from sessionctl.exits import ExitCode, Failure, complain, describe
 from sessionctl.listing import listed
 from sessionctl.options import session_argument
 from sessionctl.output import json_option, write_json, write_line
@@ -61,8 +61,11 @@ def command(
         raise click.UsageError("what is in the trash can only be deleted with --purge")
     with connect() as client:
         named = _named(client, sessions, trash)
+        inherited = _inherited(client, named) if purge else ""
         if not force:
-            _ask(_question(client, named, trash, purge))
+            _ask(inherited + _question(client, named, trash, purge))
+        elif inherited:
+            complain(inherited.rstrip())
         chosen = listed(client, {"trashed": trash}) if everything else iter(named)
         report = _Report(purge, as_json)
         for session in chosen:
@@ -79,6 +82,16 @@ def _named(client: Client, references: Iterable[str], trash: bool) -> list[Sessi
     """All of them, each once, found before the first is deleted: so `@last @1` means what it says."""
     found = [resolve(client, reference, trashed=trash) for reference in references]
     return list({session.ulid: session for session in found}.values())
+
+
+def _inherited(client: Client, named: list[Session]) -> str:
+    """A sentence about the forks that will not find the beginning of theirs any more, if there are any."""
+    gone = {session.ulid for session in named}
+    for session in named[:NAMES_MAX]:
+        forks = [fork for fork in client.list(parent_ulid=session.ulid) if fork.ulid not in gone]
+        if forks:
+            return f"the events before the fork are purged with {session.name} for {forks[0].name}, too. "
+    return ""
 
 
 def _question(client: Client, named: list[Session], trash: bool, purge: bool) -> str:

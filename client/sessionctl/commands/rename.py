@@ -6,6 +6,7 @@ import click
 
 from sessionctl.connection import connect
 from sessionctl.escape import escape_line
+from sessionctl.exits import complain
 from sessionctl.options import session_argument
 from sessionctl.output import json_option, write_json, write_line
 from sessionctl.reference import resolve
@@ -26,6 +27,9 @@ def command(session: str, name: str, as_json: bool) -> None:
     with connect() as client:
         info = resolve(client, session)
         renamed = client.rename(info.ulid, name)
+        hidden = any(target.label == name and target.session != info.ulid for target in client.labels())
+    if hidden:
+        complain(f"{name} is a label, too, and still means another session; use the id, or remove the label")
     if as_json:
         write_json(renamed)
     else:

@@ -95,7 +95,9 @@ def command(
     before: str | None,
     as_json: bool,
 ) -> int:
-    """Find events by their text, and sessions by name, tag and label, newest first.
+    """Find events by their text, and sessions by name, tag, label and recorded command, newest first.
+
+    A text is searched as it was read, without colours; what a program wrote in two pieces is two texts.
 
     QUERY is words or beginnings of them (dep*), "phrases", AND, OR and NOT; with --substring these very
     characters, in upper or lower case; with --regex a regular expression of RE2, so that none takes for ever.

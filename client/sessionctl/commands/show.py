@@ -15,7 +15,7 @@ import msgspec
 
 from sessionctl.connection import connect
 from sessionctl.escape import escape_line
-from sessionctl.exits import ExitCode
+from sessionctl.exits import ExitCode, complain
 from sessionctl.options import session_argument
 from sessionctl.output import (
     STATUS_COLOURS,
@@ -102,6 +102,8 @@ def command(
             _write_header(info, path, form, colours)
             if no_events:
                 return ExitCode.OK
+            if inherit and info.parent_ulid is not None and client.get(info.parent_ulid) is None:
+                complain(f"its parent {info.parent_ulid} is gone, and the events before the fork with it")
             entries = selection.read(client, info.ulid, inherit=inherit)
             shown = write_entries(entries, transcript, PlainOutlet())
         return verdict(selection, shown)

@@ -14,7 +14,7 @@ import click
 
 from sessionctl.options import since_option, until_option
 from sessionctl.output import Form, form_for, json_option
-from sessionctl.patterns import pattern_option
+from sessionctl.patterns import pattern_option, without_sequences
 from sessionctl.transcripts.transcript import Entry
 from sessiond_client.client import Client
 from sessiond_client.events import decode_lines
@@ -82,7 +82,7 @@ class Selection:
         return (entry for entry in entries if self._matches(entry.event))
 
     def _matches(self, event: Event) -> bool:
-        return self.pattern is None or self.pattern.search(event.text or "") is not None
+        return self.pattern is None or self.pattern.search(without_sequences(event.text or "")) is not None
 
 
 def chosen_form(output: str | None, raw: bool, as_json: bool) -> Form:
@@ -107,7 +107,7 @@ _OPTIONS = [
         "pattern",
         metavar="REGEX",
         callback=pattern_option,
-        help="Only events whose text has a match; none: exit code 1. (?i) before it: whatever the case.",
+        help="Only events whose text (without colours) matches; none: exit code 1. (?i): whatever the case.",
     ),
     click.option(
         "-o",

@@ -34,7 +34,8 @@ def serve(data_dir: Path | None, socket_path: Path | None) -> None:
     """Record until SIGTERM or SIGINT; a second signal stops at once.
 
     Exits with 0 when stopped, 70 when the disk failed (start it again), 75 when another daemon has the
-    socket or the data, 78 when the configuration or the data directory is refused.
+    socket or the data, 78 when the configuration or the data directory is refused. After three failures of
+    the disk within a minute it only reads, for a minute, and then exits with 70 to be started again.
 
     \b
     Example:
@@ -46,7 +47,7 @@ def serve(data_dir: Path | None, socket_path: Path | None) -> None:
     try:
         loaded = config.load(os.environ, data_dir, socket_path)
         log.configure(loaded.settings.log.level)
-        daemon.serve(loaded)
+        sys.exit(daemon.serve(loaded))
     except StartupRefused as refusal:
         click.echo(f"sessiond: {refusal}", err=True)
         sys.exit(refusal.exit_code)

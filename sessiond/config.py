@@ -30,11 +30,18 @@ class LogSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     level: str = "info"
 
 
+class StorageSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`[storage]`: `any_file_system` allows the data also where the promises do not hold."""
+
+    any_file_system: bool = False
+
+
 class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The configuration file."""
 
     record: RecordSettings = RecordSettings()
     log: LogSettings = LogSettings()
+    storage: StorageSettings = StorageSettings()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

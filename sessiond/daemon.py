@@ -11,41 +11,52 @@ import logging
 import os
 import resource
 import signal
-import socket
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
 from sessiond import processes
 from sessiond.adopter import Adopter
 from sessiond.clock import Clock
 from sessiond.commits import Commits
 from sessiond.config import Config
-from sessiond.errors import StorageFailed
+from sessiond.distrust import READ_ONLY_SECONDS, Distrust, DistrustedStore
+from sessiond.errors import EXIT_STORAGE, StartupRefused, StorageFailed
+from sessiond.failures import Failures
 from sessiond.handlers import Handlers
 from sessiond.metadata import Metadata
 from sessiond.owners import Owners
-from sessiond.publication import PublishedSocket, private_directory, take_lock
+from sessiond.presence import Presence
+from sessiond.publication import (
+    InheritedSocket,
+    PublishedSocket,
+    private_directory,
+    require_no_links,
+    take_lock,
+)
 from sessiond.purger import Purger
 from sessiond.reader import Reader
 from sessiond.search.index import INDEX_NAME, Index
 from sessiond.search.indexer import Indexer
 from sessiond.search.searchers import Searchers
+from sessiond.search.standing import StandingIndex
 from sessiond.searching import Searching
 from sessiond.server import Server
 from sessiond.settler import Settler
 from sessiond.storage.catalog import purged_ulids
 from sessiond.storage.database import rows
-from sessiond.storage.directory import DataDirectory
+from sessiond.storage.directory import DATABASE_NAME, DataDirectory
+from sessiond.storage.disk import Disk
+from sessiond.storage.files import SessionFiles
 from sessiond.storage.operations import Owner
 from sessiond.storage.store import Store
 from sessiond.syncer import Syncer
-from sessiond.systemd import Notifier, inherited_socket
+from sessiond.systemd import Notifier, inherited_socket, watchdog_seconds
+from sessiond.watchdog import Watchdog
 from sessiond.writer import Writer
+from sessiond_client import paths
 from sessiond_client.wire.messages import EndReason
 
 STOP_SECONDS_MAX = 5.0
@@ -54,16 +65,16 @@ COLLECT_EVERY_OBJECTS = 20_000
 logger = logging.getLogger("sessiond.daemon")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a running daemon consists of."""
+    """What a running daemon consists of. One that only reads has no `directory` and no `syncer`."""
 
-    directory: DataDirectory
-    store: Store
+    directory: DataDirectory | None
+    syncer: Syncer | None
+    indexer: Indexer | StandingIndex
+    distrust: Distrust | None
     writer: Writer
-    syncer: Syncer
     reader: Reader
-    indexer: Indexer
     settler: Settler
     purger: Purger
     adopter: Adopter
@@ -80,20 +91,44 @@ def build(config: Config, directory: DataDirectory, clock: Clock) -> Parts:
     commits = Commits()
     writer = Writer(store, commits, clock)
     syncer = Syncer(writer, store, directory.recovery, directory.files)
-    reader = Reader(directory.database.path)
     index_path = directory.path / INDEX_NAME
     searchers = Searchers(directory.database.path, index_path)
     indexer = Indexer(Index(index_path, directory.database.path, clock), searchers, commits, writer)
+    parts = _assemble(config, clock, commits, writer, indexer, searchers, directory=directory, syncer=syncer)
+    syncer.on_sealed = parts.settler.look
+    return parts
+
+
+def build_distrusting(config: Config, clock: Clock, distrust: Distrust) -> Parts:
+    """Build what can be served without writing; nothing runs yet."""
+    commits = Commits()
+    writer = Writer(DistrustedStore(distrust), commits, clock)
+    searchers = Searchers(config.data_dir / DATABASE_NAME, config.data_dir / INDEX_NAME)
+    return _assemble(config, clock, commits, writer, StandingIndex(searchers), searchers, distrust=distrust)
+
+
+def _assemble(
+    config: Config,
+    clock: Clock,
+    commits: Commits,
+    writer: Writer,
+    indexer: Indexer | StandingIndex,
+    searchers: Searchers,
+    *,
+    directory: DataDirectory | None = None,
+    syncer: Syncer | None = None,
+    distrust: Distrust | None = None,
+) -> Parts:
+    """What answers, around a writer and an index."""
+    files = SessionFiles(config.data_dir, Disk()) if directory is None else directory.files
+    purged = [] if directory is None else purged_ulids(directory.database.connection)
+    reader = Reader(config.data_dir / DATABASE_NAME)
     server = Server(lambda: writer.is_full)
     writer.on_room = server.look_again
     owners = Owners(writer, clock, server.connections_closed)
-    settler = Settler(writer, reader, directory.files, syncer.hurry)
-    syncer.on_sealed = settler.look
-    purger = Purger(writer, directory.files, indexer.forget, purged_ulids(directory.database.connection))
-    adopter = Adopter(writer, reader, purger, directory.files)
-    metadata = Metadata(
-        clock=clock, writer=writer, reader=reader, owners=owners, settler=settler, purger=purger
-    )
+    settler = Settler(writer, reader, files, _nothing if syncer is None else syncer.hurry)
+    purger = Purger(writer, files, indexer.forget, purged)
+    adopter = Adopter(writer, reader, purger, files)
     handlers = Handlers(
         config=config,
         clock=clock,
@@ -103,67 +138,99 @@ def build(config: Config, directory: DataDirectory, clock: Clock) -> Parts:
         owners=owners,
         server=server,
         adopter=adopter,
-        metadata=metadata,
+        metadata=Metadata(
+            clock=clock, writer=writer, reader=reader, owners=owners, settler=settler, purger=purger
+        ),
         searching=Searching(indexer, searchers, clock),
         settler=settler,
-        recovery=directory.recovery.counters,
+        recovery={} if directory is None else directory.recovery.counters,
+        distrust=distrust,
     )
     return Parts(
-        directory, store, writer, syncer, reader, indexer, settler, purger, adopter, owners, server, handlers
-    )
+        directory=directory, syncer=syncer, indexer=indexer, distrust=distrust, writer=writer, reader=reader,
+        settler=settler, purger=purger, adopter=adopter, owners=owners, server=server, handlers=handlers,
+    )  # fmt: skip
 
 
-def serve(config: Config) -> None:
-    """Run a daemon until it is told to stop. Raises StartupRefused or StorageFailed."""
+def _nothing() -> None:
+    """Nobody is to be hurried."""
+
+
+def serve(config: Config) -> int:
+    """Run a daemon until it is told to stop, or would try the disk again; returns its exit code.
+
+    Raises StartupRefused or StorageFailed.
+    """
     os.umask(0o077)
-    _raise_descriptor_limit()
+    _limit_resources()
     clock = Clock()
+    failures = Failures(paths.runtime_dir(config.environ), config.data_dir, clock)
+    try:
+        return _serve(config, clock, failures)
+    except StorageFailed as failure:
+        failures.note(str(failure))
+        raise
+    except StartupRefused as refusal:
+        if refusal.exit_code == EXIT_STORAGE:
+            failures.note(refusal.what)
+        raise
+
+
+def _serve(config: Config, clock: Clock, failures: Failures) -> int:
     notifier = Notifier(config.environ)
     with ExitStack() as stack:
-        listener, withdraw = _listener(config)
-        stack.callback(withdraw)
-        stack.callback(listener.close)
-        private_directory(config.data_dir, "the data")
-        stack.callback(
-            os.close,
-            take_lock(config.data_dir / "lock", f"the data in {config.data_dir}", _address(listener, config)),
-        )
-        directory = DataDirectory.open(config.data_dir, clock)
-        stack.callback(directory.close)
-        parts = build(config, directory, clock)
-        stack.callback(parts.syncer.close)
-        stack.callback(parts.writer.close)
-        stack.callback(parts.reader.close)
-        stack.callback(parts.indexer.close)
-        stack.callback(parts.adopter.close)
+        place = _place(config)
+        stack.callback(place.withdraw)
+        _check_data_dir(config)
+        failure = failures.too_many()
+        distrust = None if failure is None else Distrust.of(failure, failures.path, clock)
+        purpose = f"the data in {config.data_dir}"
+        lock = take_lock(config.data_dir / "lock", purpose, place.path, read_only=distrust is not None)
+        stack.callback(os.close, lock)
+        if distrust is None:
+            directory = DataDirectory.open(config.data_dir, clock)
+            stack.callback(directory.close)
+            parts = build(config, directory, clock)
+        else:
+            parts = build_distrusting(config, clock, distrust)
+        for part in (parts.syncer, parts.writer, parts.reader, parts.indexer, parts.adopter):
+            if part is not None:
+                stack.callback(part.close)
         try:
-            anyio.run(_run, parts, listener, notifier, backend_options={"use_uvloop": _has_uvloop()})
+            options = {"use_uvloop": _has_uvloop()}
+            return anyio.run(_run, parts, place, notifier, config, backend_options=options)
         except StorageFailed:
             # Closing in order would write again to a disk that has just failed.
             stack.pop_all()
             raise
 
 
-def _listener(config: Config) -> tuple[socket.socket, Callable[[], None]]:
-    """The listening socket, and what to do with its name at the end."""
+def _place(config: Config) -> PublishedSocket | InheritedSocket:
+    """Where we listen: under a name of our own, or at the socket the service manager bound."""
     inherited = inherited_socket(config.environ)
-    if inherited is not None:
-        return inherited, lambda: None
-    private_directory(config.socket_path.parent, "the socket")
-    published = PublishedSocket(config.socket_path)
-    return published.socket, published.withdraw
+    return PublishedSocket(config.socket_path) if inherited is None else InheritedSocket(inherited)
 
 
-def _address(listener: socket.socket, config: Config) -> Path:
-    """Where clients find us: the name we published, or the one the service manager bound."""
-    inherited = config.environ.get("LISTEN_PID") == str(os.getpid())
-    return Path(os.fsdecode(listener.getsockname())) if inherited else config.socket_path
+def _check_data_dir(config: Config) -> None:
+    """Raises StartupRefused unless the data directory is ours alone, and on a disk that keeps promises."""
+    path = config.data_dir
+    kind = paths.file_system(path)
+    if paths.is_network(kind) and not config.settings.storage.any_file_system:
+        raise StartupRefused(
+            f"{path} is on {kind}, a network file system, where what was acknowledged can be lost",
+            "keep the data on a local disk (XDG_DATA_HOME or --data-dir), or take the risk:"
+            " sessionctl config set storage.any_file_system true",
+        )
+    private_directory(path, "the data")
+    require_no_links(path)
 
 
-def _raise_descriptor_limit() -> None:
-    """Connections and append handles need more descriptors than the usual soft limit."""
+def _limit_resources() -> None:
+    """More descriptors than the usual soft limit, for connections and append handles; no core dumps."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # They would hold recorded text, and are kept where we do not look after them.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _has_uvloop() -> bool:
@@ -174,26 +241,23 @@ def _has_uvloop() -> bool:
     return True
 
 
-async def _run(parts: Parts, listener: socket.socket, notifier: Notifier) -> None:
+async def _run(
+    parts: Parts, place: PublishedSocket | InheritedSocket, notifier: Notifier, config: Config
+) -> int:
     try:
         async with anyio.create_task_group() as tasks:
             stop = await tasks.start(_watch_signals)
             parts.owners.start(tasks)
             parts.handlers.start(tasks)
             tasks.start_soon(parts.writer.run)
-            tasks.start_soon(parts.syncer.run)
-            tasks.start_soon(parts.indexer.run)
-            tasks.start_soon(parts.settler.run)
-            tasks.start_soon(parts.purger.run)
-            tasks.start_soon(parts.adopter.run)
-            await _check_owners(parts)
-            parts.server.start(listener, parts.handlers, tasks)
+            if parts.directory is not None:
+                await _start_writing(parts, parts.directory, tasks)
+            parts.server.start(place.socket, parts.handlers, tasks)
+            _watch_ourselves(parts, place, notifier, config, tasks)
             _spare_the_collector()
-            notifier.notify(READY=1, STATUS="recording")
-            logger.info(
-                "ready", extra={"pid": os.getpid(), "recovery": dict(parts.directory.recovery.counters)}
-            )
-            await stop.wait()
+            _announce(parts, notifier)
+            with anyio.move_on_after(None if parts.distrust is None else READ_ONLY_SECONDS) as patience:
+                await stop.wait()
             notifier.notify(STOPPING=1)
             await _stop(parts)
             tasks.cancel_scope.cancel()
@@ -201,6 +265,40 @@ async def _run(parts: Parts, listener: socket.socket, notifier: Notifier) -> Non
         raise group.exceptions[0] from None
     finally:
         parts.owners.close()
+    return EXIT_STORAGE if patience.cancelled_caught else 0
+
+
+async def _start_writing(parts: Parts, directory: DataDirectory, tasks: TaskGroup) -> None:
+    """Start what works behind the commits, and go on with the sessions there are."""
+    assert parts.syncer is not None
+    assert isinstance(parts.indexer, Indexer)
+    for part in (parts.syncer, parts.indexer, parts.settler, parts.purger, parts.adopter):
+        tasks.start_soon(part.run)
+    await _check_owners(parts, directory)
+
+
+def _watch_ourselves(
+    parts: Parts,
+    place: PublishedSocket | InheritedSocket,
+    notifier: Notifier,
+    config: Config,
+    tasks: TaskGroup,
+) -> None:
+    """See that clients find us, and let the service manager know that they are served."""
+    if isinstance(place, PublishedSocket):
+        tasks.start_soon(Presence(place, parts.server).run)
+    if (period := watchdog_seconds(config.environ)) is not None:
+        tasks.start_soon(Watchdog(notifier, period, place.path, parts.writer).run)
+
+
+def _announce(parts: Parts, notifier: Notifier) -> None:
+    distrust = parts.distrust
+    recovery = {} if parts.directory is None else dict(parts.directory.recovery.counters)
+    if distrust is not None:
+        logger.error("only reading", extra={"reason": distrust.reason, "since": distrust.since})
+    status = "recording" if distrust is None else f"only reading: {distrust.reason}"
+    notifier.notify(READY=1, STATUS=status)
+    logger.info("ready", extra={"pid": os.getpid(), "recovery": recovery})
 
 
 def _spare_the_collector() -> None:
@@ -210,14 +308,14 @@ def _spare_the_collector() -> None:
     gc.set_threshold(COLLECT_EVERY_OBJECTS)
 
 
-async def _check_owners(parts: Parts) -> None:
+async def _check_owners(parts: Parts, directory: DataDirectory) -> None:
     """Go on with the sessions whose owners live; interrupt the others."""
     sql = (
         "SELECT ulid, owner_pid, owner_start, owner_boot FROM session"
         " WHERE status = 'recording' AND owner_pid IS NOT NULL AND shelf = 'kept'"
     )
     boot = processes.boot_id()
-    for ulid, pid, start, owner_boot in rows(parts.directory.database.connection, sql):
+    for ulid, pid, start, owner_boot in rows(directory.database.connection, sql):
         owner = Owner(pid, start, owner_boot)
         if processes.lives(owner):
             parts.owners.watch(ulid, owner)
@@ -245,6 +343,7 @@ async def _stop(parts: Parts) -> None:
         parts.server.stop_reading()
         await parts.writer.drain()
         parts.server.close()
-        await parts.syncer.sync()
+        if parts.syncer is not None:
+            await parts.syncer.sync()
     if limit.cancelled_caught:
         logger.warning("stopped before everything was synced; the next start makes up for it")

@@ -82,6 +82,13 @@ def database_damaged(path: Path, error: Exception) -> Refused:
     )
 
 
+def database_unreadable(path: Path, error: Exception) -> Refused:
+    """The disk does not give what it should have."""
+    return Refused(
+        ErrorCode.CORRUPT, f"the database cannot be read: {error}", "see to the disk", path=str(path)
+    )
+
+
 def database_held() -> Refused:
     """A foreign process keeps us from reading."""
     return Refused(ErrorCode.BUSY, "another program holds the database", "ask again")

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import apsw
 from anyio.abc import TaskGroup
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from ulid import ULID
 
 from sessiond import __version__, checks, processes
@@ -24,6 +24,7 @@ from sessiond.clock import Clock, microseconds_of, time_text
 from sessiond.commits import Commits
 from sessiond.config import Config
 from sessiond.connection import Connection
+from sessiond.distrust import Distrust
 from sessiond.errors import Refused, internal
 from sessiond.follower import Follower
 from sessiond.metadata import Metadata
@@ -71,6 +72,7 @@ class Handlers:
         searching: Searching,
         settler: Settler,
         recovery: dict[str, int],
+        distrust: Distrust | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -83,6 +85,7 @@ class Handlers:
         self._metadata = metadata
         self._settler = settler
         self._recovery = recovery
+        self._distrust = distrust
         self._began = clock.monotonic()
         self._env = set(config.settings.record.env)
         machine = os.uname()
@@ -388,32 +391,43 @@ class Handlers:
         connection.reply(messages.Pong(id=request.id), size)
 
     def _status(self, connection: Connection, request: messages.StatusRequest, size: int) -> None:
+        connection.ask(request.id, size, partial(self._health, request.id))
+
+    async def _health(self, request_id: int) -> Reply:
         writer = self._writer
+        distrust = self._distrust
         times = sorted(writer.commit_seconds)
+        return messages.StatusReply(
+            id=request_id,
+            version=__version__,
+            pid=os.getpid(),
+            data_dir=str(self._config.data_dir),
+            sqlite_version=apsw.sqlite_lib_version(),
+            uptime_seconds=round(self._clock.monotonic() - self._began, 3),
+            sessions_recording=await self._sessions_recording(),
+            connections=self._server.connection_count,
+            followers=self._commits.followers,
+            queue_length=writer.queue_length,
+            events_committed=writer.events_committed,
+            commits=writer.commit_count,
+            commit_p50_ms=_percentile_ms(times, 0.50),
+            commit_p99_ms=_percentile_ms(times, 0.99),
+            lagging_files=sorted(writer.lagging | self._settler.lagging),
+            recovery=self._recovery,
+            refusing=writer.refusing if distrust is None else ErrorCode.READ_ONLY,
+            read_only=UNSET if distrust is None else distrust.reason,
+            read_only_since=UNSET if distrust is None else distrust.since,
+        )
 
-        def question(db: apsw.Connection) -> Reply:
-            sql = "SELECT count(*) FROM session WHERE status = 'recording' AND shelf = 'kept'"
-            return messages.StatusReply(
-                id=request.id,
-                version=__version__,
-                pid=os.getpid(),
-                data_dir=str(self._config.data_dir),
-                sqlite_version=apsw.sqlite_lib_version(),
-                uptime_seconds=round(self._clock.monotonic() - self._began, 3),
-                sessions_recording=int(db.execute(sql).get),
-                connections=self._server.connection_count,
-                followers=self._commits.followers,
-                queue_length=writer.queue_length,
-                events_committed=writer.events_committed,
-                commits=writer.commit_count,
-                commit_p50_ms=_percentile_ms(times, 0.50),
-                commit_p99_ms=_percentile_ms(times, 0.99),
-                lagging_files=sorted(writer.lagging | self._settler.lagging),
-                recovery=self._recovery,
-                refusing=writer.refusing,
-            )
-
-        self._ask(connection, request, size, question)
+    async def _sessions_recording(self) -> int:
+        sql = "SELECT count(*) FROM session WHERE status = 'recording' AND shelf = 'kept'"
+        try:
+            return await self._reader.ask(lambda db: int(db.execute(sql).get))
+        except Refused:
+            # A disk that is not even read any more must not keep us from saying so.
+            if self._distrust is None:
+                raise
+            return 0
 
 
 def _percentile_ms(ordered: list[float], fraction: float) -> float | None:

@@ -6,18 +6,22 @@ is only ever replaced by a rename, so a client finds either a living socket or n
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-from sessiond.errors import EXIT_TAKEN, StartupRefused
+from sessiond.errors import EXIT_CONFIGURATION, EXIT_STORAGE, EXIT_TAKEN, StartupRefused
 
 BACKLOG = 1024
 HOLDER_BYTES_MAX = 4096
 PATH_BYTES_MAX = 107
 """The longest path that fits a Unix socket address; longer ones go through /proc."""
+
+_DISK_ERRORS = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def private_directory(path: Path, purpose: str) -> None:
@@ -25,10 +29,9 @@ def private_directory(path: Path, purpose: str) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
+        above = path.parent.stat()
     except OSError as error:
-        raise StartupRefused(
-            f"cannot use {path} for {purpose}: {error.strerror}", "choose another directory"
-        ) from None
+        raise _unusable(path, purpose, error, "choose another directory") from None
     if found.st_uid != os.geteuid():
         raise StartupRefused(
             f"{path}, for {purpose}, belongs to user {found.st_uid}, not to you",
@@ -42,14 +45,31 @@ def private_directory(path: Path, purpose: str) -> None:
         raise StartupRefused(
             f"{path}, for {purpose}, is open to others (mode {found.st_mode & 0o777:o})", f"chmod 700 {path}"
         )
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        raise StartupRefused(
+            f"{path}, for {purpose}, can be replaced by others, for {path.parent} is open to all",
+            f"chmod o-w {path.parent}",
+        )
 
 
-def take_lock(path: Path, purpose: str, listens_at: Path) -> int:
-    """Lock a file for life, and say in it where its holder listens.
+def require_no_links(directory: Path) -> None:
+    """Raises StartupRefused if an entry of our data directory is a link: what we write would go elsewhere."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise StartupRefused(f"{entry.path} is a link", "put what it leads to in its place")
 
-    Raises StartupRefused (exit 75) if another process has it.
+
+def take_lock(path: Path, purpose: str, listens_at: Path, *, read_only: bool = False) -> int:
+    """Lock a file for life, and say in it where its holder listens, unless nothing may be written.
+
+    Raises StartupRefused, with exit 75 if another process has it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _unusable(path, purpose, error, "see what it is, and remove it") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -57,9 +77,32 @@ def take_lock(path: Path, purpose: str, listens_at: Path) -> int:
         os.close(descriptor)
         hint = f"it listens at {holder}: set SESSIOND_SOCKET to that" if holder else "it is just starting"
         raise StartupRefused(f"another sessiond has {purpose}", hint, EXIT_TAKEN) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, os.fsencode(listens_at) + b"\n", 0)
+    if not read_only:
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, os.fsencode(listens_at) + b"\n", 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise _unusable(path, purpose, error, "see to the disk") from None
     return descriptor
+
+
+def _unusable(path: Path, purpose: str, error: OSError, hint: str) -> StartupRefused:
+    """A disk that fails is tried again by the service manager; what the user has to mend is not."""
+    code = EXIT_STORAGE if error.errno in _DISK_ERRORS else EXIT_CONFIGURATION
+    return StartupRefused(f"cannot use {path} for {purpose}: {error.strerror}", hint, code)
+
+
+class InheritedSocket:
+    """A listening socket whose name is the service manager's: neither published nor withdrawn by us."""
+
+    def __init__(self, inherited: socket.socket) -> None:
+        self.socket = inherited
+        self.path = Path(os.fsdecode(inherited.getsockname()))
+
+    def withdraw(self) -> None:
+        """Close our end."""
+        self.socket.close()
 
 
 class PublishedSocket:
@@ -67,14 +110,24 @@ class PublishedSocket:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = take_lock(path.with_name(f"{path.name}.lock"), f"the socket {path}", path)
+        private_directory(path.parent, "the socket")
+        self._lock = self._take_lock()
+        try:
+            self._publish()
+        except StartupRefused:
+            os.close(self._lock)
+            raise
+
+    def _take_lock(self) -> int:
+        return take_lock(self.path.with_name(f"{self.path.name}.lock"), f"the socket {self.path}", self.path)
+
+    def _publish(self) -> None:
         try:
             self.socket = self._listen()
-            self._inode = path.lstat().st_ino
+            self._identity = _identity(self.path)
         except OSError as error:
-            os.close(self._lock)
             raise StartupRefused(
-                f"cannot listen at {path}: {error}", "set SESSIOND_SOCKET to another path"
+                f"cannot listen at {self.path}: {error}", "set SESSIOND_SOCKET to another path"
             ) from None
 
     def _listen(self) -> socket.socket:
@@ -96,11 +149,40 @@ class PublishedSocket:
             os.close(directory)
         return listener
 
+    def is_ours(self) -> bool:
+        """Whether the name still leads to our socket."""
+        try:
+            return _identity(self.path) == self._identity
+        except OSError:
+            return False
+
+    def publish_again(self) -> None:
+        """Put a new socket of ours where the old one was; the caller closes the old one.
+
+        Raises StartupRefused, also if another process has the lock of that name by now.
+        """
+        private_directory(self.path.parent, "the socket")
+        lock = self.path.with_name(f"{self.path.name}.lock")
+        held = os.fstat(self._lock)
+        try:
+            is_held = _identity(lock) == (held.st_dev, held.st_ino)
+        except OSError:
+            is_held = False
+        if not is_held:
+            anew = self._take_lock()
+            os.close(self._lock)
+            self._lock = anew
+        self._publish()
+
     def withdraw(self) -> None:
         """Remove the name, unless someone else has put theirs in its place, and let go of the lock."""
-        try:
-            if self.path.lstat().st_ino == self._inode:
+        if self.is_ours():
+            with suppress(OSError):  # gone already, which is what was wanted
                 self.path.unlink()
-        except OSError:
-            pass  # gone already, which is what was wanted
+        self.socket.close()
         os.close(self._lock)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import apsw
 
-from sessiond.errors import database_damaged, database_held
+from sessiond.errors import database_damaged, database_held, database_unreadable
 from sessiond.storage.database import open_reader
 
 READERS_MAX = 4
@@ -43,6 +43,8 @@ class Reader:
             raise database_damaged(self._path, error) from None
         except (apsw.BusyError, apsw.LockedError):
             raise database_held() from None
+        except (apsw.IOError, apsw.CantOpenError) as error:
+            raise database_unreadable(self._path, error) from None
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)

@@ -15,13 +15,14 @@ from sessiond.connection import Connection
 from sessiond.search.indexer import Indexer
 from sessiond.search.query import SECONDS_MAX, Query, Stores
 from sessiond.search.searchers import Searchers
+from sessiond.search.standing import StandingIndex
 from sessiond_client.wire.messages import Hits, Search
 
 
 class Searching:
     """Does the requests that search."""
 
-    def __init__(self, indexer: Indexer, searchers: Searchers, clock: Clock) -> None:
+    def __init__(self, indexer: Indexer | StandingIndex, searchers: Searchers, clock: Clock) -> None:
         self._indexer = indexer
         self._searchers = searchers
         self._clock = clock

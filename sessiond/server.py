@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from sessiond import processes
 from sessiond.connection import Connection, Handler
+from sessiond.publication import BACKLOG
 
 CONNECTIONS_MAX = 4096
 ACCEPTS_PER_TURN_MAX = 64
@@ -56,6 +57,14 @@ class Server:
         """How many peers are connected."""
         return len(self._connections)
 
+    def move_to(self, listener: socket.socket) -> None:
+        """Listen at another socket from now on. Whoever waits at the old one is still let in."""
+        self.loop.remove_reader(self._listener)
+        for _ in range(BACKLOG // ACCEPTS_PER_TURN_MAX):
+            self._accept()
+        self._listener.close()
+        self.start(listener, self.handler, self.tasks)
+
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN_MAX):
             try:
@@ -76,7 +85,9 @@ class Server:
 
     def _admit(self, connected: socket.socket) -> None:
         peer = processes.peer_of(connected)
-        if peer.uid != os.geteuid() or len(self._connections) >= CONNECTIONS_MAX:
+        # Our own knocking, which tells the service manager that we live, is never one too many.
+        is_one_too_many = len(self._connections) >= CONNECTIONS_MAX and peer.pid != os.getpid()
+        if peer.uid != os.geteuid() or is_one_too_many:
             logger.warning("connection refused", extra={"uid": peer.uid, "pid": peer.pid})
             connected.close()
             return

@@ -1,7 +1,7 @@
-"""The two things systemd and we say to each other: sockets it hands over, and states we report.
+"""What systemd and we say to each other: sockets it hands over, states we report, how often it wants to hear.
 
-The protocols are those of sd_listen_fds(3) and sd_notify(3). The one rule: without systemd, all of this does
-nothing.
+The protocols are those of sd_listen_fds(3), sd_notify(3) and sd_watchdog_enabled(3). The one rule: without
+systemd, all of this does nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +38,16 @@ def inherited_socket(environ: Mapping[str, str]) -> socket.socket | None:
             "use the units that come with sessiond",
         )
     return ours
+
+
+def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """Within how many seconds the service manager wants to hear from us again; None if it does not care."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        return int(environ.get("WATCHDOG_USEC", "0")) / 1_000_000 or None
+    except ValueError:
+        return None
 
 
 class Notifier:

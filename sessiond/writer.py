@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import anyio
 
@@ -19,7 +19,7 @@ from sessiond.clock import Clock
 from sessiond.commits import Commits, Wakeup
 from sessiond.errors import Refused
 from sessiond.storage.operations import Operation, Outcome
-from sessiond.storage.store import Committed, DirtyFile, Store
+from sessiond.storage.store import Committed, DirtyFile
 from sessiond_client.wire.messages import ErrorCode
 
 BATCH_OPERATIONS_MAX = 1024
@@ -38,6 +38,17 @@ T = TypeVar("T")
 logger = logging.getLogger("sessiond.writer")
 
 
+class Committing(Protocol):
+    """What the writer needs of a store."""
+
+    @property
+    def lagging(self) -> frozenset[str]:
+        """Sessions whose file is behind the database, by ULID."""
+
+    def commit(self, batch: Sequence[Operation]) -> Committed:
+        """Do a batch of operations, in order. Raises StorageFailed if the outcome is unknown."""
+
+
 class Entry(NamedTuple):
     """An operation in the queue, its size on the wire, and who is told what came of it."""
 
@@ -49,7 +60,7 @@ class Entry(NamedTuple):
 class Writer:
     """The queue in front of a store. `run` commits until cancelled; `drain` waits for an empty queue."""
 
-    def __init__(self, store: Store, commits: Commits, clock: Clock) -> None:
+    def __init__(self, store: Committing, commits: Commits, clock: Clock) -> None:
         self._store = store
         self._commits = commits
         self._clock = clock

@@ -16,7 +16,11 @@ class Peer:
     def __init__(self, path: Path, **hello: Any) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(ANSWER_SECONDS_MAX)
-        self.socket.connect(str(path))
+        try:
+            self.socket.connect(str(path))
+        except OSError:
+            self.socket.close()
+            raise
         self._received = b""
         if hello:
             self.call("hello", protocol=1, **hello)

@@ -1,4 +1,4 @@
-"""Where things are: the socket, the data, the state and the configuration of one user.
+"""Where things are: socket, data, state and configuration of one user, and on what kind of file system.
 
 The one rule: these locations are worked out here and nowhere else, from an environment that is passed in,
 so that the daemon, its clients and the tests agree. Follows the XDG base directory specification.
@@ -12,6 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SOCKET_NAME = "sessiond.sock"
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""What is mounted where; see proc(5). Python has no statfs(2) that would tell the kind of a file system."""
+
+# fmt: off
+NETWORK_FILE_SYSTEMS = frozenset((
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "drvfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs",
+    "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
+))
+# fmt: on
+"""Where a lock may be held by two, and what was synced need not be on a disk."""
+
+_MOUNT_POINT, _MOUNT_TYPE = 4, 0
+_ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
 
 def _home(environ: Mapping[str, str]) -> Path:
@@ -41,17 +55,42 @@ def config_path(environ: Mapping[str, str] = os.environ) -> Path:
     return _base(environ, "XDG_CONFIG_HOME", ".config") / "sessiond" / "config.toml"
 
 
-def socket_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """The daemon's socket: `$SESSIOND_SOCKET`, else in `$XDG_RUNTIME_DIR`, else in the state directory."""
-    named = environ.get("SESSIOND_SOCKET")
-    if named:
-        return Path(named).absolute()
+def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """What lasts as long as the login: `$XDG_RUNTIME_DIR/sessiond`, else `run` in the state directory."""
     runtime = environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/"):
-        return Path(runtime) / "sessiond" / SOCKET_NAME
-    return state_dir(environ) / "run" / SOCKET_NAME
+    return Path(runtime) / "sessiond" if runtime.startswith("/") else state_dir(environ) / "run"
+
+
+def socket_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """The daemon's socket: `$SESSIOND_SOCKET`, else in the runtime directory."""
+    named = environ.get("SESSIOND_SOCKET")
+    return Path(named).absolute() if named else runtime_dir(environ) / SOCKET_NAME
 
 
 def autostart_allowed(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a client may start the daemon: yes, unless `SESSIOND_AUTOSTART` is 0."""
     return environ.get("SESSIOND_AUTOSTART", "1") not in {"0", "no", "false"}
+
+
+def file_system(path: Path) -> str | None:
+    """The kind of file system that a path is on, or would be; None where the system does not tell."""
+    try:
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    resolved = path.resolve()
+    best, kind = "", None
+    for mount in mounts:
+        left, _, right = mount.partition(" - ")
+        point = left.split()[_MOUNT_POINT]
+        for escape, character in _ESCAPES.items():
+            point = point.replace(escape, character)
+        # Of two on one point the later one hides the earlier.
+        if resolved.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, right.split()[_MOUNT_TYPE]
+    return kind
+
+
+def is_network(kind: str | None) -> bool:
+    """Whether a kind of file system is, or may be, on another machine; FUSE may be anything."""
+    return kind is not None and (kind in NETWORK_FILE_SYSTEMS or kind.startswith("fuse."))

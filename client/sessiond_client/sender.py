@@ -42,14 +42,14 @@ START_RETRY_SECONDS = 5.0
 """After a daemon could not be started, it is not tried again before this."""
 
 REFUSED_RETRY_SECONDS = 0.5
-"""After `busy` or `disk_full`, the same append is sent again so much later."""
+"""After `busy`, `disk_full` or `read_only`, the same append is sent again so much later."""
 
 SPILL_RETRY_SECONDS = 1.0
 """After the spill file could not be written, it is tried again so much later."""
 
 RECEIVE_BYTES = 64 * 1024
 
-_RETRIED = {ErrorCode.BUSY, ErrorCode.DISK_FULL}
+_RETRIED = {ErrorCode.BUSY, ErrorCode.DISK_FULL, ErrorCode.READ_ONLY}
 
 
 class Batch:

@@ -83,6 +83,10 @@ class MarkSynced(Struct, kw_only=True, frozen=True):
     sealed: bool
 
 
+class Nothing(Struct, kw_only=True, frozen=True):
+    """Change nothing: that it comes back shows that the queue and the store are alive."""
+
+
 class RenameSession(Struct, kw_only=True, frozen=True):
     """Give a session another name."""
 
@@ -242,6 +246,7 @@ Operation = (
     | AppendEvents
     | EndSession
     | MarkSynced
+    | Nothing
     | RenameSession
     | TagSession
     | SetLabel

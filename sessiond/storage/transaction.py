@@ -30,6 +30,7 @@ from sessiond.storage.operations import (
     EndSession,
     KeepAdopted,
     MarkSynced,
+    Nothing,
     Operation,
     Outcome,
     SaveSession,
@@ -100,6 +101,8 @@ class Transaction:
                     return self.end(operation)
                 case MarkSynced():
                     self._mark_synced(operation)
+                    return None
+                case Nothing():
                     return None
                 case SaveSession() | BeginAdoption() | AdoptEvents() | KeepAdopted() | AbandonAdopted():
                     return self._arrivals.apply(operation)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from sessionctl.installation import examination
+from sessiond_client import paths
 from sessiond_client.client import Client
 from tests.cli.conftest import Sessionctl
 from tests.running import RunningDaemon, environ_for
@@ -116,7 +117,7 @@ def test_network_file_systems_old_databases_and_small_disks_are_told(
         health = client.status()
     old = msgspec.structs.replace(health, sqlite_version="3.40.1")
     around = examination.Surroundings(environ=environ_for(home), version="0.0.1", health=old)
-    monkeypatch.setattr(examination, "_file_system", lambda _path: "nfs4")
+    monkeypatch.setattr(paths, "file_system", lambda _path: "nfs4")
     monkeypatch.setattr(examination, "FREE_BYTES_FAIL", 2**62)
 
     verdicts = {name: check(name, around).verdict for name, check in examination.CHECKS.items()}
@@ -125,7 +126,3 @@ def test_network_file_systems_old_databases_and_small_disks_are_told(
     assert verdicts["daemon"] == "warn"
     assert verdicts["data directory"] == "warn"
     assert verdicts["free space"] == "fail"
-
-
-def test_the_file_system_of_a_directory_is_found() -> None:
-    assert examination._file_system(Path("/proc/self")) == "proc"

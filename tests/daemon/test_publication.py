@@ -101,16 +101,6 @@ def test_the_socket_goes_when_the_daemon_stops(daemon: RunningDaemon) -> None:
     assert not daemon.socket.exists()
 
 
-def test_a_socket_put_in_the_place_of_ours_stays(daemon: RunningDaemon) -> None:
-    daemon.socket.unlink()
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(daemon.socket))
-
-        daemon.stop()
-
-    assert daemon.socket.exists()
-
-
 def test_everything_is_private_to_the_user(daemon: RunningDaemon) -> None:
     session = daemon.peer().start()
 

@@ -12,6 +12,8 @@ import pytest
 from sessionctl.exits import ExitCode
 from sessiond import cli, config, errors
 from sessiond.daemon import STOP_SECONDS_MAX
+from sessiond.distrust import READ_ONLY_SECONDS
+from sessiond.failures import FAILURES_MAX, FILE_NAME, WINDOW_SECONDS
 from sessiond.search.index import INDEX_NAME
 from sessiond.storage.directory import DATABASE_NAME, SUSPECT_NAME
 from sessiond_client import paths
@@ -19,7 +21,10 @@ from sessiond_client import paths
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "operating.md").read_text()
 SOURCES = [*(ROOT / "sessiond").rglob("*.py"), *(ROOT / "client").rglob("*.py")]
-OURS = r"(?:SESSIOND_\w+|SESSIONCTL_\w+|XDG_\w+|NO_COLOR|CLICOLOR\w*|PAGER|NOTIFY_SOCKET|LISTEN_\w+)"
+OURS = (
+    r"(?:SESSIOND_\w+|SESSIONCTL_\w+|XDG_\w+|NO_COLOR|CLICOLOR\w*|PAGER|"
+    r"NOTIFY_SOCKET|WATCHDOG_\w+|LISTEN_\w+)"
+)
 
 
 def rows(first_head: str) -> list[list[str]]:
@@ -66,6 +71,14 @@ def test_the_files_in_the_data_directory_are_documented(name: str) -> None:
     data_dir = paths.data_dir({"HOME": "/home/u"}).relative_to("/home/u")
 
     assert f"`~/{data_dir / name}`" in [row[0] for row in rows("Path")]
+
+
+def test_when_the_daemon_only_reads_is_documented() -> None:
+    assert {1: "first", 2: "second", 3: "third"}[
+        FAILURES_MAX
+    ] + f" failure within {WINDOW_SECONDS:.0f} s" in DOCUMENT
+    assert f"After {READ_ONLY_SECONDS:.0f} s the daemon exits with 70" in DOCUMENT
+    assert f"`$XDG_RUNTIME_DIR/sessiond/{FILE_NAME}`" in [row[0] for row in rows("Path")]
 
 
 def test_the_time_to_stop_is_documented() -> None:

@@ -13,7 +13,9 @@ import pytest
 from sessiond.daemon import STOP_SECONDS_MAX
 from sessiond.errors import EXIT_CONFIGURATION, EXIT_STORAGE, EXIT_TAKEN
 from sessiond.publication import BACKLOG
+from sessiond.storage.database import BUSY_TIMEOUT_MS
 from sessiond.systemd import SOCKET_NAMES
+from sessiond.watchdog import PINGS_PER_PERIOD, TRIAL_SHARE
 from sessiond_client import paths
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -84,7 +86,13 @@ def test_the_service_uses_nothing_that_breaks_or_is_ignored_in_a_user_unit() -> 
     service = unit("sessiond.service")["Service"]
     hide_the_peers_user = {"PrivateUsers", "DynamicUser", "User"}
     move_or_remove_data = {"StateDirectory", "RuntimeDirectory", "ProtectHome"}
-    ask_for_pings = {"WatchdogSec"}
 
     assert service["Type"] == "notify"
-    assert set(service).isdisjoint(hide_the_peers_user | move_or_remove_data | ask_for_pings)
+    assert set(service).isdisjoint(hide_the_peers_user | move_or_remove_data)
+
+
+def test_a_trial_before_a_ping_may_take_longer_than_anything_a_daemon_waits_for() -> None:
+    period = float(unit("sessiond.service")["Service"]["WatchdogSec"][:-1])
+
+    assert period / TRIAL_SHARE > BUSY_TIMEOUT_MS / 1000
+    assert 1 / PINGS_PER_PERIOD + 1 / TRIAL_SHARE < 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from msgspec import UNSET
 
 from sessionctl.connection import connect
 from sessionctl.escape import escape_line
@@ -17,7 +18,7 @@ from sessiond_client.wire.messages import ErrorCode, StatusReply
 def command(as_json: bool) -> int:
     """Show how the daemon is: its version, load, commit times, and what needs attention.
 
-    Exit code 1 if session files lag behind the database, 3 if no daemon runs.
+    Exit code 1 if session files lag behind the database or nothing can be stored, 3 if no daemon runs.
 
     Example: sessionctl status --json
     """
@@ -25,7 +26,8 @@ def command(as_json: bool) -> int:
         health = client.status()
         path = client.path
     if as_json:
-        write_json({name: getattr(health, name) for name in health.__struct_fields__ if name != "id"})
+        found = {name: getattr(health, name) for name in health.__struct_fields__ if name != "id"}
+        write_json({name: value for name, value in found.items() if value is not UNSET})
     else:
         for name, value in facts(health, str(path)):
             write_line(f"{name:<11} {escape_line(value)}")
@@ -55,9 +57,16 @@ def facts(health: StatusReply, socket: str) -> list[tuple[str, str]]:
         ("files", _files(health.lagging_files)),
     ]
     repairs = ", ".join(f"{name} {count}" for name, count in health.recovery.items() if count)
-    if health.refusing:
+    if health.read_only:
+        found.append(("storing", _read_only(health)))
+    elif health.refusing:
         found.append(("storing", _REFUSING.get(health.refusing, health.refusing.value)))
     return [*found, ("repaired", f"since its start: {repairs}")] if repairs else found
+
+
+def _read_only(health: StatusReply) -> str:
+    since = f"nothing since {health.read_only_since}: {health.read_only}"
+    return f"{since}; reading works; see to the disk, the daemon tries it again every minute"
 
 
 def _commits(health: StatusReply) -> str:

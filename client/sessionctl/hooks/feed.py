@@ -36,7 +36,7 @@ LEFTOVERS_MAX = 16
 
 DESCRIPTORS_MAX = 4096
 
-_PASSING = {ErrorCode.BUSY, ErrorCode.DISK_FULL, ErrorCode.INTERNAL}
+_PASSING = {ErrorCode.BUSY, ErrorCode.DISK_FULL, ErrorCode.READ_ONLY, ErrorCode.INTERNAL}
 """Refusals that pass."""
 
 

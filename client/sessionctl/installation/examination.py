@@ -12,7 +12,6 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.util import find_spec
@@ -42,11 +41,6 @@ SQLITE_VERSION_MIN = (3, 51, 3)
 
 CLOCK_AHEAD_SECONDS = 300
 """A session that began later than now says that the clock has been turned back."""
-
-_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs"}
-_REMOTE |= {"fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs", "virtiofs", "vboxsf", "drvfs"}
-_MOUNT_POINT, _MOUNT_TYPE = 4, 0
-_ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
 
 class Verdict(StrEnum):
@@ -119,6 +113,9 @@ def _storing(name: str, around: Surroundings) -> Finding:
     health = around.health
     if health is None:
         return _warn(name, "not known, as no daemon answers")
+    if health.read_only:
+        detail = f"the daemon only reads since {health.read_only_since}: {health.read_only}"
+        return _fail(name, detail, "see to the disk; the daemon tries it again every minute")
     if health.refusing:
         return _fail(name, f"the daemon refuses to store: {health.refusing}", "see: sessionctl status")
     if health.lagging_files:
@@ -177,8 +174,8 @@ def _data(name: str, around: Surroundings) -> Finding:
         return _pass(name, f"{path} is not there yet; the daemon makes it")
     if (wrong := _not_private(path)) is not None:
         return _fail(name, *wrong)
-    kind = _file_system(path)
-    if kind in _REMOTE:
+    kind = paths.file_system(path)
+    if paths.is_network(kind):
         return _warn(
             name,
             f"{path} is on {kind}, a network file system, which cannot give what the daemon promises",
@@ -324,19 +321,3 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def _file_system(path: Path) -> str | None:
-    """The kind of file system that `path` is on; None where the system does not tell."""
-    with suppress(OSError):
-        text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-        best, kind = "", None
-        for line in text.splitlines():
-            left, _, right = line.partition(" - ")
-            point = left.split()[_MOUNT_POINT]
-            for escape, character in _ESCAPES.items():
-                point = point.replace(escape, character)
-            if path.resolve().is_relative_to(point) and len(point) >= len(best):
-                best, kind = point, right.split()[_MOUNT_TYPE]
-        return kind
-    return None

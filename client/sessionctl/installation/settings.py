@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     import tomlkit
 
 
+Value = str | bool | list[str]
+
+
 class Setting(Struct, frozen=True, kw_only=True):
     """One setting: what it is for, its default, and what it may be (empty: all of the default's type)."""
 
     about: str
-    default: str | list[str]
+    default: Value
     choices: tuple[str, ...] = ()
 
     def problem(self, value: Any) -> str | None:
@@ -34,6 +37,8 @@ class Setting(Struct, frozen=True, kw_only=True):
         if isinstance(self.default, list):
             right = isinstance(value, list) and all(isinstance(item, str) for item in value)
             return None if right else 'it is a list of strings, such as ["PATH", "HOME"]'
+        if isinstance(self.default, bool):
+            return None if isinstance(value, bool) else "it is true or false"
         if not isinstance(value, str):
             return 'it is a string, such as "info"'
         return (
@@ -48,6 +53,9 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "log.level": Setting(
         about="how much the daemon logs", default="info", choices=("debug", "info", "warning", "error")
+    ),
+    "storage.any_file_system": Setting(
+        about="keep the data also on a network file system, where the promises do not hold", default=False
     ),
 }
 
@@ -99,7 +107,7 @@ def problems(text: str, path: Path) -> list[str]:
     ]
 
 
-def parse(key: str, text: str) -> str | list[str]:
+def parse(key: str, text: str) -> Value:
     """A value as the user wrote it: TOML, or just the words. Raises `Failure` for one that is refused."""
     wanted = setting(key)
     value: Any = text
@@ -108,12 +116,14 @@ def parse(key: str, text: str) -> str | list[str]:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = [word for word in text.replace(",", " ").split() if word]
+    elif isinstance(wanted.default, bool):
+        value = {"true": True, "false": False}.get(text, text)
     if (wrong := wanted.problem(value)) is not None:
         raise Failure(ExitCode.USAGE, f"{key} cannot be {text!r}: {wrong}")
-    return cast("str | list[str]", value)
+    return cast("Value", value)
 
 
-def changed(text: str, path: Path, key: str, value: str | list[str]) -> str:
+def changed(text: str, path: Path, key: str, value: Value) -> str:
     """The file's text with one setting changed. Raises `Failure` where the daemon would refuse the rest."""
     import tomlkit
 

@@ -98,7 +98,8 @@ class Cancelled(Reply, tag="cancelled", kw_only=True, frozen=True):
 class StatusReply(Reply, tag="status", kw_only=True, frozen=True):
     """Answers `status`: the daemon's health. Commit times are over the last 1024 commits.
 
-    `refusing` is why the last batch was refused, null once one was stored again.
+    `refusing` is why the last batch was refused, null once one was stored again. Of a daemon that
+    writes nothing at all `read_only` says why, and `read_only_since` since when.
     """
 
     version: str
@@ -117,6 +118,8 @@ class StatusReply(Reply, tag="status", kw_only=True, frozen=True):
     lagging_files: list[str]
     recovery: dict[str, int]
     refusing: ErrorCode | None = None
+    read_only: str | UnsetType = UNSET
+    read_only_since: str | UnsetType = UNSET
 
 
 class TagCount(Struct, kw_only=True, frozen=True):

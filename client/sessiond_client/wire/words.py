@@ -104,6 +104,7 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     BUSY = "busy"
     DISK_FULL = "disk_full"
+    READ_ONLY = "read_only"
     CORRUPT = "corrupt"
     DENIED = "denied"
     INTERNAL = "internal"

@@ -25,13 +25,14 @@ from sessiond.search.index import INDEX_NAME
 from sessiond_client import Client
 from tests.benchmarks import machine
 from tests.benchmarks.library import copy, fill, vocabulary
-from tests.benchmarks.sides import Team
-from tests.benchmarks.throughput import CASES, Case
+from tests.benchmarks.rounds import figure
+from tests.benchmarks.team import Team
+from tests.benchmarks.workloads import WORKLOADS, Workload
 from tests.peer import Peer
 from tests.running import RunningDaemon
 
 QUESTIONS = 200
-APPEND_CASES = ("batches-8", "waiting-16", "waiting-1")
+APPENDS = ("batches-8", "waiting-16", "waiting-1")
 
 
 class Question(NamedTuple):
@@ -115,28 +116,27 @@ def sizes(daemon: RunningDaemon) -> dict[str, int]:
 
 
 @contextmanager
-def producers(daemon: RunningDaemon, case: Case) -> Iterator[Team]:
-    """The processes of a case."""
-    team = Team("sessiond", daemon.socket, case.producers)
+def producers(daemon: RunningDaemon, workload: Workload) -> Iterator[Team]:
+    """The processes of a workload."""
+    team = Team("sessiond", workload.producers)
     try:
+        team.connect(str(daemon.socket))
         yield team
     finally:
         team.close()
 
 
-def append_round(daemon: RunningDaemon, case: Case, seconds: float) -> float:
+def append_round(daemon: RunningDaemon, workload: Workload, seconds: float) -> float:
     """Events per second of one round, or the median time of an append."""
-    with Client.connect(daemon.socket, autostart=False) as client, producers(daemon, case) as team:
-        sessions = [client.start().ulid for _ in range(case.producers)]
-        done, begin = team.run(sessions, case.batch, case.window, seconds)
+    with Client.connect(daemon.socket, autostart=False) as client, producers(daemon, workload) as team:
+        sessions = [client.start().ulid for _ in range(workload.producers)]
+        done, begin = team.run(workload, sessions, workload.producers, seconds)
         for session in sessions:
             client.end(session)
-    if case.latency:
-        return statistics.median(each.p50 for each in done) * 1e6
-    return sum(each.events for each in done) / (max(each.ended for each in done) - begin)
+    return figure(workload, done, begin)
 
 
-def append_cost(daemon: RunningDaemon, other: Path, case: Case, rounds: int) -> dict[str, float]:
+def append_cost(daemon: RunningDaemon, other: Path, workload: Workload, rounds: int) -> dict[str, float]:
     """The rate with an index to build against that without one; above 1 is faster with it."""
     quiet = RunningDaemon(other)
     delete_index(quiet)
@@ -151,11 +151,11 @@ def append_cost(daemon: RunningDaemon, other: Path, case: Case, rounds: int) -> 
             else:
                 quiet.stop()  # so that both begin with nothing in their caches
             side.start()
-            figures[side] = append_round(side, case, 1.0)
+            figures[side] = append_round(side, workload, 1.0)
             if side is daemon:
                 backlogs.append(unindexed(daemon))
         ratio = figures[daemon] / figures[quiet]
-        ratios.append(1 / ratio if case.latency else ratio)
+        ratios.append(1 / ratio if workload.latency else ratio)
         rates.append(figures[daemon])
     quiet.stop()
     (quiet.data_dir / INDEX_NAME).rmdir()
@@ -198,7 +198,7 @@ def run(directory: Path, events: int, rounds: int) -> dict[str, Any]:
     copy(home, other)
     daemon.start()
     report["appends"] = {
-        name: append_cost(daemon, other, CASES[name], rounds) for name in APPEND_CASES if rounds
+        name: append_cost(daemon, other, WORKLOADS[name], rounds) for name in APPENDS if rounds
     }
     daemon.stop()
     return report
@@ -210,7 +210,9 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m tests.benchmarks.search", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--events", type=int, default=1_000_000, help="in the store (default 1000000)")
-    parser.add_argument("--rounds", type=int, default=7, help="pairs of rounds of appends a case (default 7)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="pairs of rounds of appends a workload (default 7)"
+    )
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="on which disk")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     chosen = parser.parse_args(arguments)

@@ -8,9 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from tests.peer import Peer
 
@@ -33,6 +33,30 @@ def environ_for(home: Path) -> dict[str, str]:
         "TERM": "xterm-256color",
         "TZ": "UTC",
     }
+
+
+class NotReady(AssertionError):  # noqa: N818 - what is found, not what failed
+    """The daemon ended, or a minute went by, without its READY message."""
+
+
+class Process(Protocol):
+    """As much of `subprocess.Popen` as is needed of a daemon's process."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    def poll(self) -> int | None:
+        """Its exit code, if it has ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal."""
+
+    def kill(self) -> None:
+        """kill -9."""
 
 
 class RunningDaemon:
@@ -62,15 +86,19 @@ class RunningDaemon:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications, self.log.open("ab") as log:
             notifications.bind(str(notify_path))
             environ["NOTIFY_SOCKET"] = str(notify_path)
-            self.process = subprocess.Popen(
-                [*self._under, sys.executable, "-P", "-m", "sessiond", "serve", *self._options],
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                cwd="/",
-            )
+            self.process = self.spawn(environ, log)
             self._wait_ready(notifications)
+
+    def spawn(self, environ: Mapping[str, str], log: BinaryIO) -> Process:
+        """Start the process."""
+        return subprocess.Popen(
+            [*self._under, sys.executable, "-P", "-m", "sessiond", "serve", *self._options],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            cwd="/",
+        )
 
     def _wait_ready(self, notifications: socket.socket) -> None:
         pidfd = os.pidfd_open(self.process.pid)
@@ -79,7 +107,7 @@ class RunningDaemon:
         finally:
             os.close(pidfd)
         if notifications.fileno() not in readable:
-            raise AssertionError(f"the daemon did not get ready: {self.log.read_text()[-2000:]}")
+            raise NotReady(f"the daemon did not get ready: {self.log.read_text()[-2000:]}")
         assert b"READY=1" in notifications.recv(4096)
 
     def peer(self, **hello: Any) -> Peer:

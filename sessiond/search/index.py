@@ -116,14 +116,14 @@ class Index:
             self._recorded = Recorded(self._database)
         try:
             reason = self._take_up()
+            if reason is not None:
+                if reason != EMPTY:
+                    logger.warning("the search index is built anew", extra={"reason": reason})
+                self.drop()
+                self._create()
         except BaseException:
             self._disconnect()
             raise
-        if reason is not None:
-            if reason != EMPTY:
-                logger.warning("the search index is built anew", extra={"reason": reason})
-            self.drop()
-            self._create()
 
     def _take_up(self) -> str | None:
         """Open what is there and go on with it; or why that cannot be."""
@@ -152,9 +152,9 @@ class Index:
 
     def _disconnect(self) -> None:
         self.extent = None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()  # on a disk that fails this does, too; the connection is of no more use then
 
     def _connect(self) -> None:
         self._connection = connection = apsw.Connection(str(self.path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -362,3 +363,42 @@ def test_a_page_is_unpacked_as_it_was_packed() -> None:
     assert page.without({7}) == Page.of([(3, b"a"), (9, b"ccc")])
     with pytest.raises(apsw.CorruptError):
         Page.unpacked(parts[0][:-1], parts[1], parts[2])
+
+
+class Failing(apsw.Connection):
+    """A connection to a disk that may begin to fail."""
+
+    verb: str | None = None
+
+    def execute(self, statements: str, *arguments: Any, **options: Any) -> Any:
+        """Do it, unless that is what fails."""
+        if self.verb is not None and statements.startswith(self.verb):
+            raise apsw.FullError("database or disk is full")
+        return super().execute(statements, *arguments, **options)
+
+    def close(self, force: bool = False) -> None:
+        """Close it, and say that it could not be if that is what fails."""
+        super().close(force)
+        if self.verb == "close":
+            raise apsw.IOError("disk I/O error")
+
+
+@pytest.mark.parametrize("verb", ["close", "BEGIN", "PRAGMA"])
+def test_an_index_that_the_disk_fails_is_taken_up_again_later(
+    daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    recorded(daemon.peer(), "before")
+    monkeypatch.setattr(apsw, "Connection", Failing)
+    index = Index(daemon.data_dir / "another.db", daemon.data_dir / "sessiond.db", Clock())
+    if verb == "close":
+        index.open()
+    monkeypatch.setattr(Failing, "verb", verb)
+    with pytest.raises(apsw.Error):
+        index.close() if verb == "close" else index.open()
+    monkeypatch.setattr(Failing, "verb", None)
+
+    while index.advance():
+        pass
+
+    assert index.extent is not None
+    index.close()

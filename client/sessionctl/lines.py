@@ -28,8 +28,8 @@ class LineTooLong(Exception):  # noqa: N818 - said as it is to the user
         return f"line {self.number} of standard input is longer than {TEXT_BYTES_MAX} bytes"
 
 
-def batches(file: int) -> Iterator[list[bytes]]:
-    """The lines of `file`, without their newlines, in batches as they arrive; a last line needs no newline.
+def batches(file: int, *, with_newlines: bool = False) -> Iterator[list[bytes]]:
+    """The lines of `file` in batches as they arrive; a last line needs no newline.
 
     Raises `LineTooLong` when such a line arrives; all lines before it have been given out by then.
     """
@@ -40,14 +40,19 @@ def batches(file: int) -> Iterator[list[bytes]]:
         chunk = os.read(file, READ_BYTES_MAX)
         ended = not chunk
         rest += chunk
-        lines = _whole_lines(rest) if b"\n" in chunk else []
+        lines = _whole_lines(rest, with_newlines) if b"\n" in chunk else []
         if ended and rest:
             lines.append(bytes(rest))
-        fits = next((index for index, line in enumerate(lines) if len(line) > TEXT_BYTES_MAX), len(lines))
+        fits = next((index for index, line in enumerate(lines) if _is_too_long(line)), len(lines))
         yield from _parted(lines[:fits])
         number += fits
         if fits < len(lines) or len(rest) > TEXT_BYTES_MAX:
             raise LineTooLong(number + 1)
+
+
+def pieces(line: bytes) -> list[bytes]:
+    """A line of a stream as what events can hold: its newline stands alone where there is no room for it."""
+    return [line] if len(line) <= TEXT_BYTES_MAX else [line[:TEXT_BYTES_MAX], line[TEXT_BYTES_MAX:]]
 
 
 def text_and_bytes(line: bytes) -> tuple[str, dict[str, str]]:
@@ -58,12 +63,16 @@ def text_and_bytes(line: bytes) -> tuple[str, dict[str, str]]:
         return _readable(line), {"b64": b64encode(line).decode()}
 
 
-def _whole_lines(rest: bytearray) -> list[bytes]:
+def _is_too_long(line: bytes) -> bool:
+    return len(line) - line.endswith(b"\n") > TEXT_BYTES_MAX
+
+
+def _whole_lines(rest: bytearray, with_newlines: bool) -> list[bytes]:
     """Take the whole lines out of `rest`."""
     end = rest.rindex(b"\n")
     lines = bytes(rest[:end]).split(b"\n")
     del rest[: end + 1]
-    return lines
+    return [line + b"\n" for line in lines] if with_newlines else lines
 
 
 def _parted(lines: list[bytes]) -> Iterator[list[bytes]]:

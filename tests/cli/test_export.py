@@ -239,6 +239,19 @@ def test_cast_knows_the_command_and_terminal_of_an_imported_recording(client: Cl
     assert told["env"] == {"SHELL": "/bin/sh", "TERM": "vt100"}
 
 
+def test_cast_gives_output_that_no_terminal_saw_the_carriage_returns_of_one(client: Client) -> None:
+    told: list[Told] = [("output", text, {}) for text in ("one\ntwo\r", "\nthree\r\n", "\n")]
+    of_a_pipe = record(client, *told)
+    of_a_terminal = record(client, ("resize", None, {"cols": 80, "rows": 24}), *told)
+
+    def played(ulid: str) -> str:
+        _, *events = map(json.loads, exported(client, ulid, "cast").splitlines())
+        return "".join(text for _, code, text in events if code == "o")
+
+    assert played(of_a_pipe) == "one\r\ntwo\r\nthree\r\n\r\n"
+    assert played(of_a_terminal) == "one\ntwo\r\nthree\r\n\n"
+
+
 def test_cast_of_version_2_has_absolute_times_and_no_exit(client: Client) -> None:
     ulid = terminal_session(client)
 

@@ -268,6 +268,18 @@ def test_broken_off_in_any_way_the_terminal_is_restored(
     assert DRAWN[1] not in terminal.seen
 
 
+def test_output_of_a_pipe_begins_each_line_at_the_left(on_terminal: Start, sessionctl: Sessionctl) -> None:
+    ulid = sessionctl.out("start", "--detach").strip()
+    sessionctl.out("append", ulid, "output", "-", stdin=b"one\ntwo\r\nthree\n")
+    sessionctl.out("end", ulid)
+
+    played = on_terminal("replay", ulid, "--no-wait")
+
+    assert played.wait() == 0
+    assert played.seen.startswith(b"one\r\ntwo\r\nthree\r\n")
+    assert sessionctl.out("replay", ulid, "--no-wait") == "one\ntwo\r\nthree\n"
+
+
 def test_a_window_that_is_too_small_is_told(on_terminal: Start, drawing: str) -> None:
     small = on_terminal("replay", drawing, "--no-wait")
     assert small.wait() == 0

@@ -94,8 +94,21 @@ def test_lines_of_standard_input_become_events_byte_for_byte(sessionctl: Session
 
     assert sessionctl.out("append", ulid, "output", "-", stdin=b"\n".join(lines)) == "0-5\n"
     events = sessionctl.events(ulid)
-    assert [event["text"] for event in events] == ["one", "", "caf\ufffd", "zwei €", "cr\r", "no newline"]
-    assert sessionctl("show", "--raw", ulid).stdout == b"".join(lines)
+    texts = ["one\n", "\n", "caf\ufffd\n", "zwei €\n", "cr\r\n", "no newline"]
+    assert [event["text"] for event in events] == texts
+    assert sessionctl("show", "--raw", ulid).stdout == b"\n".join(lines)
+
+
+def test_only_output_keeps_its_newlines_for_only_output_is_pieces_of_one_text(sessionctl: Sessionctl) -> None:
+    ulid = start(sessionctl)
+
+    sessionctl.out("append", ulid, "output", "-", stdin=b"a\nb\n")
+    sessionctl.out("append", ulid, "note", "-", stdin=b"c\nd\n")
+
+    assert [event["text"] for event in sessionctl.events(ulid)] == ["a\n", "b\n", "c", "d"]
+    assert sessionctl.out("export", ulid, "-F", "txt") == "a\nb\nnote: c\nnote: d\n"
+    assert "```text\na\nb\n```" in sessionctl.out("export", ulid, "-F", "md")
+    assert sessionctl.out("tail", ulid, "-k", "output", "--raw") == "a\nb\n"
 
 
 def test_a_pipe_needs_no_dash_and_dev_null_is_no_pipe(sessionctl: Sessionctl) -> None:
@@ -115,7 +128,10 @@ def test_many_lines_go_through_in_order(sessionctl: Sessionctl) -> None:
     (stored,) = sessionctl.json("append", ulid, "output", "-", stdin="\n".join(lines).encode())
 
     assert (stored["events"], stored["first"], stored["last"]) == (20_000, 0, 19_999)
-    assert [event["text"] for event in sessionctl.events(ulid)] == lines
+    assert [event["text"] for event in sessionctl.events(ulid)] == [
+        *(f"{line}\n" for line in lines[:-1]),
+        lines[-1],
+    ]
 
 
 def test_a_slow_writers_line_is_stored_at_once(sessionctl: Sessionctl) -> None:
@@ -132,7 +148,7 @@ def test_a_slow_writers_line_is_stored_at_once(sessionctl: Sessionctl) -> None:
         for word in (b"one", b"two"):
             appender.stdin.write(word + b"\n")
             appender.stdin.flush()
-            assert follower.stdout.readline().rstrip().endswith(word)
+            assert follower.stdout.readline().rstrip().endswith(word + rb"\n")
         follower.kill()
 
 
@@ -154,8 +170,9 @@ def test_the_longest_allowed_line_is_taken_even_if_it_is_no_text(sessionctl: Ses
     ulid = start(sessionctl)
     line = b"\xff" * TEXT_BYTES_MAX
 
-    assert sessionctl.out("append", ulid, "output", "-", stdin=line + b"\n") == "0\n"
-    assert sessionctl("show", "--raw", ulid).stdout == line
+    assert sessionctl.out("append", ulid, "output", "-", stdin=line + b"\n") == "0-1\n"
+    assert sessionctl("show", "--raw", ulid).stdout == line + b"\n"
+    assert sessionctl.out("append", ulid, "note", "-", stdin=line + b"\n") == "2\n"
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_a_cursor_file_begins_with_the_last_events_and_goes_on_with_all_that_cam
     first = sessionctl.out(*tail)
     sessionctl.out("append", ulid, "output", "-", stdin=b"d\ne\nf\n")
 
-    assert (first, sessionctl.out(*tail), sessionctl.out(*tail)) == ("bc", "def", "")
+    assert (first, sessionctl.out(*tail), sessionctl.out(*tail)) == ("b\nc\n", "d\ne\nf\n", "")
 
 
 def test_beginning_with_no_events_still_notes_where(sessionctl: Sessionctl, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import msgspec
 from sessionctl.connection import connect
 from sessionctl.escape import escape_line
 from sessionctl.exits import ExitCode, Failure, describe
-from sessionctl.lines import LineTooLong, batches, text_and_bytes
+from sessionctl.lines import LineTooLong, batches, pieces, text_and_bytes
 from sessionctl.options import session_argument
 from sessionctl.output import json_option, write_json, write_line
 from sessionctl.reference import resolve
@@ -29,6 +30,9 @@ from sessiond_client.errors import SessiondError
 from sessiond_client.events import event
 
 STANDARD_INPUT = "-"
+
+STREAM_KINDS = frozenset({"output"})
+"""Kinds whose events are pieces of one text: a newline between two lines is a part of it."""
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -73,7 +77,8 @@ def command(
     """Add an event to SESSION and print its number. It is on disk when this returns.
 
     With `-` for TEXT, or with no TEXT, no --data and a pipe or a file as standard input, every line read
-    there becomes an event; what is printed is then the range of their numbers.
+    there becomes an event; what is printed is then the range of their numbers. Its newline is kept only in
+    events of the kind `output`, which are pieces of one text, as a program wrote it.
 
     \b
     Examples:
@@ -107,9 +112,9 @@ def _append_lines(
 ) -> None:
     """Every line of standard input as an event. With `expect`, nobody else's event may come in between."""
     try:
-        for batch in batches(sys.stdin.fileno()):
+        for batch in batches(sys.stdin.fileno(), with_newlines=kind in STREAM_KINDS):
             events = []
-            for line in batch:
+            for line in chain.from_iterable(map(pieces, batch)):
                 text, exact = text_and_bytes(line)
                 events.append(event(kind, text, {**(fields or {}), **exact} or None, at))
             stored = client.append(progress.session, events, expect=expect)

@@ -28,6 +28,7 @@ from sessionctl.replaying.danger import Dangers, Level
 from sessionctl.replaying.playback import Keyboard, Keys, NoKeys, Output, Player
 from sessionctl.replaying.recorded_shell import RecordedShell
 from sessionctl.replaying.rerun import Planned, Policy, Questions, Rerun, Step, Summary, Wanted
+from sessionctl.terminal.newlines import Newlines
 from sessionctl.terminal.screen_modes import ScreenModes
 from sessionctl.terminal.signals import EndingSignals
 from sessionctl.terminal.user_terminal import UserTerminal
@@ -146,11 +147,10 @@ def _refuse_foreign_options(ctx: click.Context, mode: str) -> None:
 
 def _play(client: Client, info: Session, speed: float, idle_limit: float | None) -> int:
     screen, keyboard = UserTerminal(1), UserTerminal(0)
-    if screen.is_terminal:
-        _tell_size(client, info)
+    sized = _tell_size(client, info) if screen.is_terminal else True
     modes = ScreenModes()
     with EndingSignals() as signals, _steered(screen, keyboard, modes) as keys:
-        stage = _Stage(keys, modes, signals)
+        stage = _Stage(keys, modes, signals, Newlines(added=not sized))
         player = Player(stage.write, stage, time.monotonic, speed=speed, idle_limit=idle_limit)
         player.play(_outputs(client, info.ulid))
     return ExitCode.OK
@@ -159,13 +159,15 @@ def _play(client: Client, info: Session, speed: float, idle_limit: float | None)
 class _Stage:
     """Where it is played. Being told to end takes effect here and not while the terminal is restored."""
 
-    def __init__(self, keys: Keys, modes: ScreenModes, signals: EndingSignals) -> None:
+    def __init__(self, keys: Keys, modes: ScreenModes, signals: EndingSignals, newlines: Newlines) -> None:
         self._keys = keys
         self._modes = modes
         self._signals = signals
+        self._newlines = newlines
 
     def write(self, data: bytes) -> None:
         """Past any buffer: what is not written when it ends must not be written afterwards."""
+        data = self._newlines.feed(data)
         self._modes.feed(data)
         with self._signals.heeded():
             while data:
@@ -197,8 +199,11 @@ def _steered(screen: UserTerminal, keyboard: UserTerminal, modes: ScreenModes) -
         keyboard.restore()
 
 
-def _tell_size(client: Client, info: Session) -> None:
-    """A recording made in a larger window looks torn in a smaller one; only the user can change that."""
+def _tell_size(client: Client, info: Session) -> bool:
+    """A recording made in a larger window looks torn in a smaller one; only the user can change that.
+
+    Returns whether it was recorded in a window at all.
+    """
     columns, rows = 0, 0
     for _, event in Selection(["resize"]).read(client, info.ulid):
         columns = max(columns, _number(event.data.get("cols")))
@@ -206,6 +211,7 @@ def _tell_size(client: Client, info: Session) -> None:
     here = os.get_terminal_size(1)
     if here.columns and here.lines and (columns > here.columns or rows > here.lines):
         complain(f"recorded in a window of {columns}x{rows}; this one has {here.columns}x{here.lines}")
+    return columns > 0
 
 
 def _number(value: Any) -> int:

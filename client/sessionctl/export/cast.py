@@ -2,7 +2,8 @@
 
 Source: https://docs.asciinema.org/manual/asciicast/v3/ and v2/. Owns the clock of the recording. The one
 rule: the output that is played is the bytes that were recorded, decoded as one stream, so that a character
-that was cut by two events comes out whole; bytes that are no UTF-8 become U+FFFD, as asciinema does it.
+that was cut by two events comes out whole; bytes that are no UTF-8 become U+FFFD, as asciinema does it. Only
+output that no terminal was there for gets the carriage returns that a player needs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import msgspec
 from sessionctl.escape import escape_line
 from sessionctl.export.formats import Options
 from sessionctl.export.recording import Recording
+from sessionctl.terminal.newlines import Newlines
 from sessionctl.transcripts.transcript import raw_bytes
 from sessiond_client.wire.lines import Event
 from sessiond_client.wire.messages import Session
@@ -38,7 +40,8 @@ def export(recording: Recording, options: Options) -> Iterator[bytes]:
     resize = recording.first("resize")
     size = (resize and _size(resize)) or (COLUMNS, ROWS)
     yield _encode(_header(recording.info, size, options.cast_version)) + b"\n"
-    tape = _Tape(recording.info.started_at, size, options.cast_version)
+    newlines = Newlines(added=resize is None)
+    tape = _Tape(recording.info.started_at, size, options.cast_version, newlines)
     for event in recording.events():
         yield from tape.lines(event)
     yield from tape.rest()
@@ -47,10 +50,11 @@ def export(recording: Recording, options: Options) -> Iterator[bytes]:
 class _Tape:
     """Turns events into lines; knows when the last one was, and what is left of a character."""
 
-    def __init__(self, started_at: str, size: tuple[int, int], version: int) -> None:
+    def __init__(self, started_at: str, size: tuple[int, int], version: int, newlines: Newlines) -> None:
         self._start = datetime.fromisoformat(started_at)
         self._size = size
         self._version = version
+        self._newlines = newlines
         self._decoders = {kind: codecs.getincrementaldecoder("utf-8")(errors="replace") for kind in _STREAMS}
         self._now = 0
         self._written = 0
@@ -63,7 +67,9 @@ class _Tape:
             self._now, moment.days * 86_400_000_000 + moment.seconds * 10**6 + moment.microseconds
         )
         if event.kind in _STREAMS:
-            yield from self._text(event.kind, self._decoders[event.kind].decode(raw_bytes(event)))
+            data = raw_bytes(event)
+            data = self._newlines.feed(data) if event.kind == "output" else data
+            yield from self._text(event.kind, self._decoders[event.kind].decode(data))
         elif event.kind == "resize":
             size = _size(event)
             if size is not None and size != self._size:

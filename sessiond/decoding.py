@@ -5,24 +5,11 @@ The one rule: whatever a line holds, it ends in a request or in a `Refused`, nev
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from sessiond.errors import Refused
-from sessiond_client.wire.messages import (
-    NAME_PATTERN,
-    ULID_PATTERN,
-    AnyRequest,
-    ErrorCode,
-    request_decoder,
-)
-
-_MEANINGS = {
-    NAME_PATTERN: "a name: use letters, digits, _ and -, without spaces",
-    ULID_PATTERN: "the id of a session: 26 digits and capital letters, without I, L, O and U",
-}
-_MISSING = re.compile("missing required field `([^`]+)`")
+from sessiond_client.wire.faults import explained
+from sessiond_client.wire.messages import AnyRequest, ErrorCode, request_decoder
 
 
 class _Envelope(msgspec.Struct):
@@ -83,14 +70,8 @@ def _id_of(line: bytes) -> int:
 
 def _invalid(error: Exception) -> Refused:
     if isinstance(error, msgspec.ValidationError):
-        for pattern, meaning in _MEANINGS.items():
-            if repr(pattern) in str(error):
-                named = str(error).rstrip("`").rpartition("$.")[2]
-                return Refused(ErrorCode.INVALID, f"`{named}` is not {meaning}", field=named)
-        _, _, where = str(error).rstrip("`").partition(" - at `$.")
-        missing = _MISSING.search(str(error))
-        field = ".".join(part for part in (where, missing and missing[1]) if part) or None
-        return Refused(ErrorCode.INVALID, str(error), "see docs/protocol.md", field=field)
+        sentence, field = explained(error)
+        return Refused(ErrorCode.INVALID, sentence, field=field)
     if isinstance(error, UnicodeDecodeError):
         return Refused(ErrorCode.INVALID, "the line is not valid UTF-8", "send text as UTF-8")
     if isinstance(error, RecursionError | MemoryError):

@@ -6,6 +6,7 @@ change of an ended session is answered once its file has followed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -38,7 +39,7 @@ from sessiond.storage.operations import (
 )
 from sessiond.writer import Writer
 from sessiond_client.wire import messages
-from sessiond_client.wire.messages import VALUE_BYTES_MAX, ErrorCode, Reply, Session, Status
+from sessiond_client.wire.messages import ULID_PATTERN, VALUE_BYTES_MAX, ErrorCode, Reply, Session, Status
 
 Verb = Callable[[Connection, Any, int], None]
 
@@ -152,6 +153,13 @@ class Metadata:
         label = request.label.strip()
         if not label:
             raise Refused(ErrorCode.INVALID, "an empty label", "give it at least a letter", field="label")
+        if request.session is not None and re.fullmatch(ULID_PATTERN, label.upper()):
+            raise Refused(
+                ErrorCode.INVALID,
+                f"{label} is an id, and an id always means its own session",
+                "give it another label",
+                field="label",
+            )
         operation = SetLabel(label=label, session=request.session, at=self._clock.now())
 
         def answer(outcome: Outcome) -> None:

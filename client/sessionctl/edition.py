@@ -17,6 +17,7 @@ from msgspec import Meta, Raw, Struct
 from sessionctl.escape import escape_toml
 from sessionctl.names import normal_tags
 from sessionctl.session_file import SessionFile
+from sessiond_client.wire.faults import explained
 from sessiond_client.wire.lines import CommandLine, EventLine
 from sessiond_client.wire.messages import TEXT_BYTES_MAX, ExitCode, Name, Short, Shorts
 
@@ -108,7 +109,7 @@ def parse(text: str, known: Edition) -> Edition:
     except tomllib.TOMLDecodeError as error:
         raise EditRefused(f"this is no TOML: {error}") from None
     except msgspec.ValidationError as error:
-        raise EditRefused(str(error)) from None
+        raise EditRefused(explained(error)[0]) from None
     except RecursionError:
         raise EditRefused("this is no TOML that anybody would write: it is nested too deep") from None
     _check_commands(edition, known)

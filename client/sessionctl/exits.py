@@ -70,6 +70,10 @@ def explain(error: BaseException) -> int:
         return ExitCode.INTERRUPTED
     if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
         return _silence()
+    if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
+        _silence()
+        complain("standard output is closed; nothing could be written to it")
+        return ExitCode.NEGATIVE
     code, message = describe(error)
     complain(message)
     return code
@@ -108,8 +112,17 @@ def complain(message: str) -> None:
         pass
 
 
+_TOO_MANY = "Got unexpected extra argument"
+"""How click begins what it says of a word too many."""
+
+
 def _usage(error: click.UsageError) -> str:
-    message = error.format_message().rstrip(".")
+    # Choices come in lines of their own.
+    message = error.format_message().replace("\n\t", " ").rstrip(".")
+    if isinstance(error, click.NoSuchOption) and error.option_name == "--json":
+        message = "--json goes behind the command, as in: sessionctl list --json"
+    if message.startswith(_TOO_MANY):
+        message += "; put quotes around what has spaces in it"
     path = error.ctx.command_path if error.ctx else "sessionctl"
     see = f"{path} --help"
     return message if see in message else f"{message} (see: {see})"

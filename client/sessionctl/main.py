@@ -85,7 +85,8 @@ SESSION is an id, the beginning or end of one, a label, a name, or
 
 \b
 Exit codes: 0 ok, 1 negative result, 2 wrong usage, 3 the daemon cannot be
-reached, 4 not found, 130 interrupted. `record` ends as its command does.
+reached, 4 not found, 130 interrupted, 141 whoever read the output went away.
+`record` ends as its command does.
 """
 
 
@@ -127,6 +128,11 @@ class Commands(click.Group):
         """Run the command. Interruptions and broken pipes are told here; click has its own ideas of them."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if error.ctx is None and (command := self.get_command(ctx, ctx.invoked_subcommand or "")):
+                # Of an option without its value click does not say whose it is.
+                error.ctx = click.Context(command, info_name=ctx.invoked_subcommand, parent=ctx)
+            raise
         except (KeyboardInterrupt, BrokenPipeError) as error:
             from sessionctl.exits import explain
 
@@ -185,8 +191,11 @@ def _run(step: Callable[[], Any]) -> int:
 
 
 def _open_missing_streams() -> None:
-    """With 0, 1 or 2 closed, the next file opened would take its place and get what is meant for the user."""
-    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+    """With 0, 1 or 2 closed, the next file opened would take its place and get what is meant for the user.
+
+    What stands in for standard output takes nothing, so that whoever writes to it is told.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:

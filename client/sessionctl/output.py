@@ -15,7 +15,7 @@ from typing import Any
 import click
 import msgspec
 
-from sessionctl.escape import escape_json
+from sessionctl.escape import escape, escape_json
 from sessiond_client.wire.replies import Reply
 
 json_option = click.option(
@@ -73,6 +73,19 @@ def painted(text: str, colour: Colour | None, wanted: bool) -> str:
 def write_line(text: str) -> None:
     """One line on standard output. What comes from a recording has been escaped by now."""
     sys.stdout.write(text + "\n")
+
+
+def write_exact(text: str) -> None:
+    """A stored text as it is, for scripts, and a newline; on a terminal, what could control it is escaped."""
+    if sys.stdout.isatty():
+        write_line(escape(text))
+    else:
+        write_bytes(text.encode() + b"\n")
+
+
+def counted(count: int, what: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def write_json(value: Any) -> None:

@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Mapping
 
-from sessionctl.exits import ExitCode, Failure
+from sessionctl.exits import ExitCode, Failure, describe
 from sessionctl.listing import listed
+from sessionctl.output import counted
 from sessiond_client.client import Client
 from sessiond_client.errors import RequestFailed
 from sessiond_client.wire.messages import ErrorCode, Session
@@ -19,6 +20,9 @@ from sessiond_client.wire.messages import ErrorCode, Session
 SESSION_VARIABLE = "SESSIOND_SESSION"
 
 _NTH = re.compile(r"@(\d{1,9})")
+
+ID_PART_MIN = 4
+"""So much of an id, from its beginning or its end, is enough for the daemon to look for."""
 
 EMPTY = "no sessions yet; record one with: sessionctl record -- COMMAND"
 TRASH_EMPTY = "the trash is empty"
@@ -32,7 +36,7 @@ def resolve(
     Raises `Failure`, or what `Client.find` raises.
     """
     if reference == ".":
-        return _find(client, _this_session(environ), trashed)
+        return _this_session(client, environ, trashed)
     if reference == "@last":
         return _newest(client, 0, trashed)
     if nth := _NTH.fullmatch(reference):
@@ -53,8 +57,9 @@ def _find(client: Client, needle: str, trashed: bool) -> Session:
         if refusal.code is not ErrorCode.NOT_FOUND:
             raise
         where = _elsewhere(client, needle, trashed)
-        if where is None:
+        if where is None and len(needle) >= ID_PART_MIN:
             raise
+        where = where or f"{describe(refusal)[1]}; of an id, at least {ID_PART_MIN} characters are needed"
     raise Failure(ExitCode.NOT_FOUND, where)
 
 
@@ -69,12 +74,17 @@ def _elsewhere(client: Client, needle: str, trashed: bool) -> str | None:
     return f"{needle} is in the trash; take it out with: sessionctl restore {there.ulid}"
 
 
-def _this_session(environ: Mapping[str, str]) -> str:
+def _this_session(client: Client, environ: Mapping[str, str], trashed: bool) -> Session:
     ulid = environ.get(SESSION_VARIABLE)
     if not ulid:
         message = f"no session is being recorded here (${SESSION_VARIABLE} is not set)"
         raise Failure(ExitCode.NOT_FOUND, message)
-    return ulid
+    try:
+        return _find(client, ulid, trashed)
+    except RequestFailed as refusal:
+        if refusal.code is not ErrorCode.NOT_FOUND:
+            raise
+    raise Failure(ExitCode.NOT_FOUND, "this shell has recorded nothing yet")
 
 
 def _newest(client: Client, skip: int, trashed: bool) -> Session:
@@ -86,4 +96,8 @@ def _newest(client: Client, skip: int, trashed: bool) -> Session:
         seen += 1
     if not seen:
         raise Failure(ExitCode.NOT_FOUND, TRASH_EMPTY if trashed else EMPTY)
-    raise Failure(ExitCode.NOT_FOUND, f"@{skip}: there are only {seen} sessions; the oldest is @{seen - 1}")
+    only = "is" if seen == 1 else "are"
+    raise Failure(
+        ExitCode.NOT_FOUND,
+        f"@{skip}: there {only} only {counted(seen, 'session')}; the oldest is @{seen - 1}",
+    )

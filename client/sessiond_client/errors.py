@@ -90,8 +90,11 @@ class RecordingIncomplete(SessiondError):  # noqa: N818 - says what is, not what
         self.spill_path = spill_path
 
     def __str__(self) -> str:
-        rest = f"they are kept in {self.spill_path}" if self.spill_path else "their outcome is unknown"
-        return f"{self.undelivered} events of session {self.session} were not acknowledged; {rest}"
+        one = self.undelivered == 1
+        events, kept = ("event", "it is kept") if one else ("events", "they are kept")
+        rest = f"{kept} in {self.spill_path}" if self.spill_path else "what became of that is unknown"
+        not_acknowledged = f"{'was' if one else 'were'} not acknowledged"
+        return f"{self.undelivered} {events} of session {self.session} {not_acknowledged}; {rest}"
 
 
 class SpillRefused(SessiondError):  # noqa: N818 - says what is, not what went wrong

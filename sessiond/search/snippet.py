@@ -20,6 +20,7 @@ _one_line = dict.fromkeys(map(ord, "\n\r\v\f\x85\u2028\u2029"), " ")
 
 def snippet(text: str, spans: Iterable[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
     """The snippet and its marks; `spans` are the matches in the text, in ascending order."""
+    text = text.rstrip("\r\n")  # of a line of output there is nothing behind its end
     marks: list[tuple[int, int]] = []
     begin = end = shift = 0
     window = None

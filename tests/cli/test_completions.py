@@ -117,6 +117,14 @@ def complete(environ: dict[str, str], words: str, shell: str = "bash") -> subpro
     return subprocess.run(SESSIONCTL, capture_output=True, env={**environ, **variables}, timeout=60)
 
 
+def test_formats_are_completed_without_a_daemon(home: Path) -> None:
+    environ = with_program(environ_for(home), home)
+    Path(environ["HOME"], "completions").write_text(Sessionctl(environ).out("completions", "bash"))
+
+    assert in_bash(environ, "export", "-F", "ma") == ["makefile"]
+    assert in_bash(environ, "import", "-F", "") == ["ndjson", "cast", "bash", "zsh", "fish", "plain"]
+
+
 def test_labels_that_a_shell_would_take_for_something_else_are_not_offered(sessionctl: Sessionctl) -> None:
     sessionctl.out("start", "--detach", "-n", "one")
     for label in (*HOSTILE_LABELS, "v1.2/final"):

@@ -138,7 +138,7 @@ def test_commands_can_be_moved_removed_and_added(
         ("command", "git push"),
         ("command", "true"),
         ("command", "make"),
-        ("output", "caf\ufffd"),
+        ("output", "caf\ufffd\n"),
     ]
     _, push, added, make, output = sessionctl.events("other")
     assert [event["data"]["index"] for event in (push, added, make)] == [0, 1, 2]
@@ -148,8 +148,8 @@ def test_commands_can_be_moved_removed_and_added(
         "2023-11-14T22:13:21.000000Z",
     )
     assert make["data"] == {"index": 2, "duration_ms": 7, "host": "x"}
-    assert output["data"]["b64"] == "Y2Fm6Q=="
-    assert [text for _, text in texts(sessionctl, "fewer")] == ["before", "caf\ufffd", "git push"]
+    assert output["data"]["b64"] == "Y2Fm6Qo="
+    assert [text for _, text in texts(sessionctl, "fewer")] == ["before", "caf\ufffd\n", "git push"]
 
 
 def test_exact_bytes_stay_with_the_text_they_belong_to(sessionctl: Sessionctl, tmp_path: Path) -> None:
@@ -175,6 +175,16 @@ def test_a_new_name_and_new_tags_alone_are_given_to_the_session_itself(
     assert shown == f"renamed ({recorded}) has its new name and tags\n"
     (session,) = sessionctl.json("list")
     assert (session["ulid"], session["name"], session["tags"]) == (recorded, "renamed", ["new-tag", "x"])
+
+
+def test_without_a_terminal_no_editor_is_opened_that_needs_one(
+    sessionctl: Sessionctl, recorded: str, home: Path
+) -> None:
+    result = sessionctl("edit", recorded)
+
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"vi needs a terminal; set $EDITOR, or give the text with --from" in result.stderr
+    assert leftovers(home) == []
 
 
 def test_an_editor_that_changes_nothing_or_fails_changes_nothing(

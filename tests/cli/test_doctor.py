@@ -85,7 +85,7 @@ def test_commands_that_nobody_delivers_are_told(sessionctl: Sessionctl, daemon: 
     (shells / "01K0000000000000000000000A.spool").touch()
     os.utime(shells / "01K0000000000000000000000A.spool", (1, 1))
 
-    assert "1 shells" in findings(sessionctl)["leftovers"]["detail"]
+    assert "1 shell" in findings(sessionctl)["leftovers"]["detail"]
 
 
 def test_a_clock_that_was_turned_back_is_told(sessionctl: Sessionctl, daemon: RunningDaemon) -> None:

@@ -114,7 +114,7 @@ def test_every_script_says_where_it_comes_from(client: Client) -> None:
     for name in SCRIPTS:
         lines = exported(client, ulid, name).removeprefix("#!/usr/bin/env bash\n").splitlines()
         assert lines[0] == f"# Session: demo ({ulid})"
-        assert lines[1] == r"# Recorded: 2026-11-21 09:24:31 UTC on evil\nhost\, 1 commands"
+        assert lines[1] == r"# Recorded: 2026-11-21 09:24:31 UTC on evil\nhost\, 1 command"
         assert lines[2].startswith("# Made by sessionctl export ")
 
 

@@ -343,6 +343,37 @@ def test_hostile_names_and_texts_reach_no_terminal(sessionctl: Sessionctl, files
     assert event["text"] == f"echo {HOSTILE}"
 
 
+# --- what is here already
+
+
+def test_what_was_not_applied_to_what_is_here_already_is_said(sessionctl: Sessionctl, files: Path) -> None:
+    history = put(files, "history", ZSH)
+    (outcome,) = sessionctl.json("import", history, "-n", "mine", "-t", "a")
+    ulid = outcome["session"]["ulid"]
+
+    again = sessionctl.out("import", history, "-n", "other", "-t", "a", "-t", "b")
+    tagged = sessionctl.out("import", history, "-n", "mine", "-t", "b")
+    same = sessionctl.out("import", history, "-n", "mine", "-t", "a")
+
+    there = f"mine ({ulid}) was there already"
+    assert (
+        f"{there} and keeps its name and tags (see: sessionctl rename and sessionctl tag add), from" in again
+    )
+    assert f"{there} and keeps its tags (see: sessionctl tag add), from" in tagged
+    assert f"{there}, from" in same
+
+
+def test_a_format_that_is_not_so_is_answered_with_what_it_looks_like(
+    sessionctl: Sessionctl, files: Path
+) -> None:
+    cast = put(files, "demo.cast", b'{"version": 2, "width": 80, "height": 24}\n')
+
+    told = refused(sessionctl, "-F", "ndjson", cast)
+
+    assert "it is no session's file but looks like cast; import it without -F" in told
+    assert "sessionctl import" not in told
+
+
 # --- what is asked for
 
 

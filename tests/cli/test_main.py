@@ -159,6 +159,86 @@ def test_commands_are_completed(sessionctl: Sessionctl) -> None:
     assert result.stdout.decode().split() == ["plain,start", "plain,stats", "plain,status"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["rename", "green", "new", "name"],
+            (
+                "Got unexpected extra argument (name); put quotes around what has spaces in it"
+                " (see: sessionctl rename --help)"
+            ),
+        ),
+        (
+            ["tail", "x", "--cursor-file"],
+            "Option '--cursor-file' requires an argument (see: sessionctl tail --help)",
+        ),
+        (["list", "--tag"], "Option '--tag' requires an argument (see: sessionctl list --help)"),
+        (
+            ["--json", "list"],
+            "--json goes behind the command, as in: sessionctl list --json (see: sessionctl --help)",
+        ),
+        (
+            ["completions"],
+            (
+                "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish"
+                " (see: sessionctl completions --help)"
+            ),
+        ),
+        (
+            ["label", "set", "@last", "x"],
+            "@last has a meaning of its own and cannot be a label",
+        ),
+        (["label", "set", " . ", "x"], ". has a meaning of its own and cannot be a label"),
+        (
+            ["search", "x", "-n", "0"],
+            "Invalid value for '-n' / '--limit': 0 is not in the range x>=1 (see: sessionctl search --help)",
+        ),
+    ],
+)
+def test_a_slip_is_told_in_one_line_that_says_what_to_do(home: Path, arguments: list[str], told: str) -> None:
+    result = Sessionctl(environ_for(home))(*arguments)
+
+    assert (result.returncode, result.stdout, result.stderr.decode()) == (2, b"", f"sessionctl: {told}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["label", "set", "a\nb", "@0"],
+            "`label` is not a label: use one line of text, without control characters",
+        ),
+        (["label", "set", "x" * 129, "@0"], "`label` is longer than 128 characters"),
+        (["rename", "@0", ""], "`name` is empty"),
+        (["rename", "@0", "x" * 129], "`name` is longer than 128 characters"),
+        (["rename", "@0", "two words"], "`name` is not a name: use letters, digits, _ and -, without spaces"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_said_in_words(
+    sessionctl: Sessionctl, arguments: list[str], told: str
+) -> None:
+    sessionctl.out("start", "--detach")
+
+    result = sessionctl(*arguments)
+
+    assert (result.returncode, result.stderr.decode()) == (2, f"sessionctl: {told}\n")
+
+
+def test_what_cannot_be_written_is_no_success(sessionctl: Sessionctl) -> None:
+    ulid = sessionctl.out("start", "--detach").strip()
+
+    for arguments in (["list"], ["export", ulid], ["show", ulid]):
+        result = subprocess.run(
+            ["sh", "-c", '"$@" >&-', "sh", *SESSIONCTL, *arguments],
+            capture_output=True,
+            env=sessionctl.environ,
+            timeout=60,
+        )
+        told = b"sessionctl: standard output is closed; nothing could be written to it\n"
+        assert (result.returncode, result.stderr) == (1, told)
+
+
 def test_nothing_asked_shows_the_help_as_it_is(sessionctl: Sessionctl) -> None:
     result = sessionctl()
 

@@ -177,6 +177,16 @@ def test_a_hostile_label_is_shown_escaped_or_refused(sessionctl: Sessionctl) -> 
     assert r"a\u202eb" in sessionctl.out("label", "list")
 
 
+def test_what_names_a_session_by_itself_can_be_no_label(sessionctl: Sessionctl) -> None:
+    ulid = start(sessionctl)
+
+    for label in (ulid, ulid.lower()):
+        result = sessionctl("label", "set", label, ulid)
+        assert result.returncode == 2
+        assert b"is an id, and an id always means its own session" in result.stderr
+    assert sessionctl.out("label", "list") == ""
+
+
 # --- milestone
 
 
@@ -205,10 +215,15 @@ def test_a_milestone_is_set_only_on_its_condition(sessionctl: Sessionctl) -> Non
     assert b"none was never set" in never.stderr
 
 
-def test_a_hostile_milestone_is_shown_escaped(sessionctl: Sessionctl) -> None:
+def test_a_milestone_is_given_back_as_it_was_and_escaped_only_where_a_person_looks(
+    sessionctl: Sessionctl, on_terminal: Callable[..., Terminal]
+) -> None:
     sessionctl.out("milestone", "set", "k", HOSTILE)
 
-    assert sessionctl.out("milestone", "get", "k") == SHOWN + "\n"
+    terminal = on_terminal("milestone", "get", "k")
+    assert terminal.wait() == 0
+    assert terminal.seen == SHOWN.encode() + b"\r\n"
+    assert sessionctl.out("milestone", "get", "k") == HOSTILE + "\n"
     assert SHOWN in sessionctl.out("milestone", "list")
     assert sessionctl.json("milestone", "get", "k")[0]["value"] == HOSTILE
 

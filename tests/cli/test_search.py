@@ -150,6 +150,15 @@ def test_a_bad_query_is_one_clear_line(sessionctl: Sessionctl) -> None:
         assert result.stderr.count(b"\n") == 1
 
 
+def test_several_words_need_no_quotes(sessionctl: Sessionctl) -> None:
+    recorded(sessionctl, "one", "the connection was refused", "refused")
+
+    found = sessionctl.out("search", "connection", "refused")
+
+    assert found == sessionctl.out("search", "connection refused")
+    assert len(found.splitlines()) == 1
+
+
 def test_nothing_found_on_a_terminal_says_so(on_terminal: Start) -> None:
     terminal = on_terminal("search", "nothing")
 

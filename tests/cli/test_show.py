@@ -111,7 +111,7 @@ def test_the_facts_say_when_it_began_how_it_stands_and_how_much_there_is(
     assert facts[0] == f"# session: nightly ({recorded})"
     assert "# status: completed, stopped, exit code 0" in facts
     assert "# started: 2026-11-20 12:00:00.000+00:00" in facts
-    assert "# events: 6, of which 1 commands" in facts
+    assert "# events: 6, of which 1 command" in facts
 
 
 # --- choosing
@@ -365,6 +365,25 @@ def wait_until_full(shower: subprocess.Popen[bytes]) -> int:
             return waiting
         time.sleep(0.002)
     raise AssertionError("the pipe was not filled")
+
+
+def test_one_is_no_plural_and_too_little_of_an_id_is_said(sessionctl: Sessionctl) -> None:
+    ulid = sessionctl.out("start", "--detach").strip()
+    sessionctl.out("append", ulid, "command", "ls")
+
+    assert "# events: 1, of which 1 command\n" in sessionctl.out("show", ulid)
+    assert ", 1 event\n" in sessionctl.out("end", ulid)
+    short = sessionctl("show", ulid[:2])
+    assert short.returncode == 4
+    assert short.stderr.endswith(b"; of an id, at least 4 characters are needed\n")
+    assert b"characters" not in sessionctl("show", "nowhere").stderr
+
+
+def test_a_shell_that_has_recorded_nothing_yet_says_so(sessionctl: Sessionctl) -> None:
+    result = sessionctl("show", ".", SESSIOND_SESSION="01KAQ2J8Y7WHVXX3D7KD2S1R8B")
+
+    told = b"sessionctl: this shell has recorded nothing yet\n"
+    assert (result.returncode, result.stderr) == (4, told)
 
 
 def test_grep_looks_at_the_text_without_its_colours(sessionctl: Sessionctl) -> None:

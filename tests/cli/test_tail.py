@@ -157,6 +157,14 @@ def test_grep_counts_what_it_shows_and_nothing_found_is_exit_code_1(sessionctl: 
     assert (nothing.returncode, nothing.stdout, nothing.stderr) == (1, b"", b"")
 
 
+def test_a_number_alone_says_how_many(sessionctl: Sessionctl) -> None:
+    ulid = sessionctl.out("start", "--detach").strip()
+    sessionctl.out("append", ulid, "note", "-", stdin=b"one\ntwo\nthree\n")
+
+    assert sessionctl.out("tail", "-2") == sessionctl.out("tail", "-n", "2", ulid)
+    assert sessionctl.out("tail", "-2").count("\n") == 2
+
+
 def test_a_cursor_file_begins_with_the_last_events_and_goes_on_with_all_that_came_since(
     sessionctl: Sessionctl, tmp_path: Path
 ) -> None:

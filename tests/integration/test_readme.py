@@ -72,8 +72,8 @@ def test_the_python_of_the_readme_runs(home: Path) -> None:
         stop_daemon(environ)
 
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("0 prompt hello\n1 output line 0\n")
-    assert result.stdout.endswith("1000 output line 999\n")
+    assert result.stdout.startswith("0 prompt hello\n1 note line 0\n")
+    assert result.stdout.endswith("1000 note line 999\n")
     check(home / "data" / "sessiond")
 
 

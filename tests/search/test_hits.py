@@ -262,6 +262,7 @@ def test_what_is_purged_is_found_no_more_and_nothing_else_is_missed(daemon: Runn
     ("text", "expected"),
     [
         ("needle", "needle"),
+        ("a needle\r\n", "a needle"),
         ("a needle\nand\r\nanother needle", "a needle and  another needle"),
         ("ä " * 300 + "needle" + " ö" * 300, "…" + "ä " * 20 + "needle" + " ö" * 57 + "…"),
         ("ä " * 300 + "needle", "…" + "ä " * 77 + "needle"),

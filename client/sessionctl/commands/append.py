@@ -22,7 +22,7 @@ from sessionctl.escape import escape_line
 from sessionctl.exits import ExitCode, Failure, describe
 from sessionctl.lines import LineTooLong, batches, pieces, text_and_bytes
 from sessionctl.options import session_argument
-from sessionctl.output import json_option, write_json, write_line
+from sessionctl.output import counted, json_option, write_json, write_line
 from sessionctl.reference import resolve
 from sessionctl.times import time_option
 from sessiond_client.client import Client
@@ -122,8 +122,9 @@ def _append_lines(
             expect = None if expect is None else stored.last + 1
     except (LineTooLong, SessiondError, OSError) as error:
         code, message = (ExitCode.USAGE, str(error)) if isinstance(error, LineTooLong) else describe(error)
+        are = "is" if progress.events == 1 else "are"
         kept = (
-            f"{progress.events} lines before are stored as {progress}"
+            f"{counted(progress.events, 'line')} before {are} stored as {progress}"
             if progress.events
             else "nothing is stored"
         )
@@ -144,7 +145,7 @@ def _deliver(spill: Path, others: tuple[object, ...], as_json: bool) -> None:
     if delivered.aside is not None:
         name, ulid = delivered.aside.name, delivered.aside.ulid
         into = f" into a session of their own, {name} ({ulid}), because {delivered.session} had ended"
-    write_line(f"{delivered.events} events delivered{into}; {escape_line(str(spill))} is removed")
+    write_line(f"{counted(delivered.events, 'event')} delivered{into}; {escape_line(str(spill))} is removed")
 
 
 def _count(progress: Progress, first: int, last: int) -> None:

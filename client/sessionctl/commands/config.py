@@ -14,7 +14,7 @@ import msgspec
 from sessionctl.escape import escape_line
 from sessionctl.exits import ExitCode, Failure, complain
 from sessionctl.installation import settings
-from sessionctl.output import json_option, write_json, write_line
+from sessionctl.output import json_option, write_exact, write_json, write_line
 from sessiond_client import paths
 
 EDITOR_DEFAULT = "vi"
@@ -64,9 +64,9 @@ def get_command(key: str, as_json: bool) -> None:
         write_json(value)
     elif isinstance(value, list):
         for item in value:
-            write_line(escape_line(str(item)))
+            write_exact(str(item))
     else:
-        write_line(escape_line(str(value)))
+        write_exact(str(value))
 
 
 @command.command("set")

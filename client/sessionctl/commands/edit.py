@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,11 +74,9 @@ def command(session: str, text_path: Path | None, as_json: bool) -> None:
         except EditRefused as refusal:
             raise Failure(ExitCode.NEGATIVE, f"{info.name} cannot be edited: {refusal}") from None
         before = edition_of(info.name, info.tags, recorded.values())
+        own = text_path is None
         if text_path is None:
             text_path = _edited(info, text_of(before, info.ended_at or ""))
-            own = True
-        else:
-            own = False
         with _kept(text_path, info):
             after = parse(_text(text_path), before)
             result = _apply(client, info, recorded, before, after)
@@ -86,15 +85,25 @@ def command(session: str, text_path: Path | None, as_json: bool) -> None:
     _tell(info, result, after != before, as_json)
 
 
-def _edited(info: Session, text: str, environ: Mapping[str, str] = os.environ) -> Path:
+def _editor(environ: Mapping[str, str] = os.environ) -> str:
+    """The user's editor; the default one needs a terminal."""
+    chosen = environ.get("VISUAL") or environ.get("EDITOR")
+    if not chosen and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError(
+            f"{EDITOR_DEFAULT} needs a terminal; set $EDITOR, or give the text with --from"
+        )
+    return chosen or EDITOR_DEFAULT
+
+
+def _edited(info: Session, text: str) -> Path:
     """Let the user edit the text; the file with the result. Raises `Failure` if the editor does."""
+    editor = _editor()
     descriptor, name = tempfile.mkstemp(
         dir=private_folder("edit"), prefix=f"{info.name[:64]}-", suffix=".toml"
     )
     path = Path(name)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    editor = environ.get("VISUAL") or environ.get("EDITOR") or EDITOR_DEFAULT
     try:
         with _left_alone():
             code = subprocess.run([*shlex.split(editor), name], check=False).returncode

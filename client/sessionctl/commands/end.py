@@ -6,7 +6,7 @@ import click
 
 from sessionctl.connection import connect
 from sessionctl.options import session_argument
-from sessionctl.output import json_option, write_json, write_line
+from sessionctl.output import counted, json_option, write_json, write_line
 from sessionctl.reference import resolve
 from sessiond_client.wire.messages import Status
 
@@ -39,4 +39,4 @@ def command(session: str, status: str, exit_code: int | None, as_json: bool) -> 
         write_json(ended)
     else:
         code = "" if ended.exit_code is None else f", exit code {ended.exit_code}"
-        write_line(f"{ended.name} ({ended.ulid}) {ended.status}, {ended.event_count} events{code}")
+        write_line(f"{ended.name} ({ended.ulid}) {ended.status}, {counted(ended.event_count, 'event')}{code}")

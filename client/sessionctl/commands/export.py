@@ -18,7 +18,7 @@ from sessionctl.export.destination import write_to_file, write_to_stdout
 from sessionctl.export.formats import FORMATS, Options, format_named
 from sessionctl.export.progress import progress_bar
 from sessionctl.export.recording import Recording
-from sessionctl.options import session_argument
+from sessionctl.options import completed, session_argument
 from sessionctl.output import write_json
 from sessionctl.reference import resolve
 
@@ -39,6 +39,7 @@ ENDINGS = {
     "-F",
     "--format",
     "format_name",
+    shell_complete=completed("export_formats"),
     help="One of the formats below (default: by the ending of FILE, else ndjson).",
 )
 @click.option("-o", "--output", default=STDOUT, metavar="FILE", help="Where to (default: standard output).")

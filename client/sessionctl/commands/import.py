@@ -17,8 +17,10 @@ from sessionctl.imports.detect import ALIASES, Format
 from sessionctl.imports.intake import Intake, Outcome
 from sessionctl.imports.progress import Progress
 from sessionctl.names import checked_name, normal_tags
+from sessionctl.options import completed
 from sessionctl.output import json_option, write_json, write_line
 from sessionctl.terminal.signals import interruptible
+from sessiond_client.wire.messages import Session
 
 
 def _format(context: click.Context, parameter: click.Parameter, value: str | None) -> Format | None:
@@ -53,6 +55,7 @@ def _tags(context: click.Context, parameter: click.Parameter, values: tuple[str,
     "--format",
     "format_",
     callback=_format,
+    shell_complete=completed("import_formats"),
     metavar="FORMAT",
     help="ndjson, cast, bash, zsh, fish or plain, instead of what it looks like.",
 )
@@ -73,7 +76,8 @@ def command(
       fish    a history
       plain   a list of commands, one a line, or a script
 
-    The same content is stored once, however often it is imported. A damaged file is imported up to there.
+    The same content is stored once, however often it is imported; what is here already stays as it is, also
+    its name and tags. A damaged file is imported up to there.
     Ends with 1 if any file was damaged, or could not be imported.
 
     \b
@@ -89,19 +93,20 @@ def command(
             outcome = intake.take(file)
             outcomes.append(outcome)
             progress.clear()
-            _tell(outcome, as_json)
+            _tell(outcome, name, tags, as_json)
     if not as_json:
         write_line(_summary(outcomes))
     flawless = all(outcome.error is None and outcome.damage is None for outcome in outcomes)
     return ExitCode.OK if flawless else ExitCode.NEGATIVE
 
 
-def _tell(outcome: Outcome, as_json: bool) -> None:
+def _tell(outcome: Outcome, name: str | None, tags: Sequence[str], as_json: bool) -> None:
     if as_json:
         write_json(outcome)
     elif outcome.session is not None:
         session = outcome.session
-        what = "was there already" if outcome.existed else f"{_number(session.event_count)} events"
+        events = _counted(session.event_count, "event")
+        what = f"was there already{_kept(session, name, tags)}" if outcome.existed else events
         trashed = f", in the trash (see: sessionctl restore {session.ulid})" if session.trashed_at else ""
         line = f"{session.name} ({session.ulid}) {what}{trashed}, from {outcome.file}"
         write_line(escape_line(line))
@@ -110,6 +115,15 @@ def _tell(outcome: Outcome, as_json: bool) -> None:
         complain(f"{outcome.file}: {outcome.error}{rest}")
     if outcome.damage is not None:
         complain(f"{outcome.file}: {outcome.damage}; what is whole before that is stored")
+
+
+def _kept(session: Session, name: str | None, tags: Sequence[str]) -> str:
+    """What was asked for and not done: what is here already keeps its name and its tags."""
+    kept = ["name"] if name not in {None, session.name} else []
+    kept += ["tags"] if not set(tags) <= set(session.tags) else []
+    verbs = {"name": "rename", "tags": "tag add"}
+    see = " and ".join(f"sessionctl {verbs[it]}" for it in kept)
+    return f" and keeps its {' and '.join(kept)} (see: {see})" if kept else ""
 
 
 def _summary(outcomes: Sequence[Outcome]) -> str:

@@ -40,14 +40,18 @@ def command() -> None:
 def set_(label: str, session: str, as_json: bool) -> None:
     """Let LABEL stand for SESSION (default: the one of this shell), whatever it stood for before.
 
+    What names a session by itself can be no label: an id, `.`, and all that begins with @.
+
     \b
     Examples:
       sessionctl label set baseline nightly
-      sessionctl label set "before the upgrade"
+      sessionctl label set "before the upgrade" @last
     """
+    if (name := label.strip()) == "." or name.startswith("@"):
+        raise Failure(ExitCode.USAGE, f"{name} has a meaning of its own and cannot be a label")
     with connect() as client:
         info = resolve(client, session)
-        hidden = _hidden_by(client, label.strip(), info)
+        hidden = _hidden_by(client, name, info)
         labelled = client.label(label, info.ulid)
     if hidden is not None:
         complain(f"{labelled.label} is a session's name, too; from now on it means the label")

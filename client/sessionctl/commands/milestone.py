@@ -8,9 +8,9 @@ from __future__ import annotations
 import click
 
 from sessionctl.connection import connect
-from sessionctl.escape import escape, escape_line
+from sessionctl.escape import escape_line
 from sessionctl.exits import ExitCode, complain
-from sessionctl.output import json_option, write_json, write_line, write_reply
+from sessionctl.output import json_option, write_exact, write_json, write_line, write_reply
 
 
 @click.group("milestone", short_help="Keep a value under a key, get it, list all.")
@@ -32,7 +32,8 @@ def command() -> None:
 def get(key: str, as_json: bool) -> int:
     """Print the value under KEY. Exit code 1 if it was never set.
 
-    Control characters other than newlines and tabs are shown escaped; --json gives the value exactly.
+    A pipe or a file gets it as it was stored, and a newline; on a terminal, control characters other than
+    newlines and tabs are shown escaped.
 
     Example: sessionctl milestone get first_deploy_at
     """
@@ -43,7 +44,7 @@ def get(key: str, as_json: bool) -> int:
     elif value is None:
         complain(f"{key} was never set; see: sessionctl milestone list")
     else:
-        write_line(escape(value))
+        write_exact(value)
     return ExitCode.NEGATIVE if value is None else ExitCode.OK
 
 
@@ -68,7 +69,7 @@ def set_(key: str, value: str, if_absent: bool, expect: str | None, as_json: boo
     if as_json:
         write_reply(milestone)
     elif milestone.value is not None:
-        write_line(escape(milestone.value))
+        write_exact(milestone.value)
     if not milestone.stored:
         why = "has a value already" if if_absent else f"is not {expect}"
         complain(f"{key} {why}; nothing was changed")

@@ -17,7 +17,7 @@ from sessionctl.connection import connect
 from sessionctl.exits import ExitCode, Failure, complain
 from sessionctl.host import about_host, parent_session
 from sessionctl.options import tag_option
-from sessionctl.output import write_json
+from sessionctl.output import counted, write_json
 from sessionctl.recording.delivery import Delivery, remarks
 from sessionctl.recording.job import Job, user_size
 from sessionctl.recording.relay import NOTICED, PASSED_ON, Relay
@@ -187,7 +187,8 @@ def _finish(session: RecordingSession, tape: Tape, job: Job, screen: Screen, as_
 
 def _summary(session: RecordingSession, tape: Tape, job: Job) -> str:
     ending = f"killed by {job.signal}" if job.signal else f"exit {job.exit_code}"
-    return f"recorded as {session.info.name} ({session.ulid}), {tape.recorder.recorded} events, {ending}"
+    events = counted(tape.recorder.recorded, "event")
+    return f"recorded as {session.info.name} ({session.ulid}), {events}, {ending}"
 
 
 def _print_outcome(

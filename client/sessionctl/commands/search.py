@@ -43,7 +43,7 @@ EXIT_CODE_MIN, EXIT_CODE_MAX = -(2**31), 2**31 - 1
 
 
 @click.command("search", short_help="Find events by their text, and sessions by name, tag and label.")
-@click.argument("query")
+@click.argument("words", metavar="QUERY...", nargs=-1, required=True)
 @click.option(
     "--mode",
     type=click.Choice([mode.value for mode in SearchMode]),
@@ -70,7 +70,7 @@ EXIT_CODE_MIN, EXIT_CODE_MAX = -(2**31), 2**31 - 1
 @click.option(
     "-n",
     "--limit",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=1),
     default=SEARCH_LIMIT_DEFAULT,
     show_default=True,
     help="At most so many.",
@@ -79,7 +79,7 @@ EXIT_CODE_MIN, EXIT_CODE_MAX = -(2**31), 2**31 - 1
 @click.option("--before", metavar="CURSOR", help="Go on where a search stopped at its limit.")
 @json_option
 def command(
-    query: str,
+    words: tuple[str, ...],
     mode: str | None,
     regex: bool,
     substring: bool,
@@ -101,6 +101,7 @@ def command(
 
     QUERY is words or beginnings of them (dep*), "phrases", AND, OR and NOT; with --substring these very
     characters, in upper or lower case; with --regex a regular expression of RE2, so that none takes for ever.
+    Several arguments are one QUERY, with spaces between them.
 
     Elsewhere than on a terminal one hit a line, parted by tabs: session, seq, kind, time, name, text; with
     --json an object a line, in which `marks` says where the text matches. Exit code 1: nothing was found. If
@@ -118,7 +119,7 @@ def command(
     with connect() as client:
         if session is not None:
             where["session"] = resolve(client, session).ulid
-        search = _Search(client, query, where, before)
+        search = _Search(client, " ".join(words), where, before)
         writer = Writer(form)
         found = 0
         for hit in search.hits(None if everything else limit):

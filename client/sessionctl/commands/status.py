@@ -8,7 +8,7 @@ from msgspec import UNSET
 from sessionctl.connection import connect
 from sessionctl.escape import escape_line
 from sessionctl.exits import ExitCode
-from sessionctl.output import json_option, write_json, write_line
+from sessionctl.output import counted, json_option, write_json, write_line
 from sessionctl.times import short_duration
 from sessiond_client.wire.messages import ErrorCode, StatusReply
 
@@ -50,7 +50,7 @@ def facts(health: StatusReply, socket: str) -> list[tuple[str, str]]:
         ),
         ("socket", socket),
         ("data", health.data_dir),
-        ("recording", f"{health.sessions_recording} sessions"),
+        ("recording", counted(health.sessions_recording, "session")),
         ("clients", f"{health.connections} connected, {health.followers} following"),
         ("commits", _commits(health)),
         ("queue", f"{health.queue_length} requests"),
@@ -70,7 +70,7 @@ def _read_only(health: StatusReply) -> str:
 
 
 def _commits(health: StatusReply) -> str:
-    text = f"{health.commits}, with {health.events_committed} events"
+    text = f"{health.commits}, with {counted(health.events_committed, 'event')}"
     if health.commit_p50_ms is None or health.commit_p99_ms is None:
         return text
     return f"{text}; half take under {health.commit_p50_ms:.2f} ms, 99% under {health.commit_p99_ms:.2f} ms"

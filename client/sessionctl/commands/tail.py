@@ -5,6 +5,7 @@ The one rule: between the last event read and the first one followed none is mis
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import datetime
 from typing import Any
@@ -28,7 +29,18 @@ from sessiond_client.wire.messages import READ_LIMIT_MAX
 EVENTS_DEFAULT = 10
 
 
-@click.command("tail", short_help="Show the last events of a session, and follow it.")
+class LikeTail(click.Command):
+    """Takes `-5` for `-n 5`, as others of its name do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See `click.Command`."""
+        return super().parse_args(ctx, [f"-n{arg[1:]}" if _COUNT.fullmatch(arg) else arg for arg in args])
+
+
+_COUNT = re.compile(r"-\d+")
+
+
+@click.command("tail", cls=LikeTail, short_help="Show the last events of a session, and follow it.")
 @session_argument(default="@last")
 @click.option(
     "-n",
@@ -56,8 +68,9 @@ def command(
 ) -> int:
     """Show the last events of SESSION (default: the newest), and with -f those to come.
 
-    -n counts the events that are shown, not those that --grep passes over. The forms of -o are those of
-    show. With --json one event a line, as the library gives it. With --grep, exit code 1: none matches.
+    -n counts the events that are shown, not those that --grep passes over; -5 is -n 5. The forms of -o are
+    those of show. With --json one event a line, as the library gives it. With --grep, exit code 1: none
+    matches.
 
     With --cursor-file each event is written once: -n counts only where FILE says nothing yet; from then on
     it is all that came since. A kill -9 or a power cut may leave FILE behind by what was written last, which

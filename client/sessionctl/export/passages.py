@@ -16,6 +16,7 @@ from msgspec import Struct
 from sessionctl.escape import escape, escape_json, escape_line
 from sessionctl.export.recording import Recording
 from sessionctl.export.terminal_text import TerminalText
+from sessionctl.output import counted
 from sessionctl.times import short_duration
 from sessionctl.transcripts.transcript import raw_bytes
 from sessiond_client.wire.lines import Event
@@ -65,7 +66,7 @@ def about(info: Session) -> list[tuple[str, str]]:
         "Host": " ".join(filter(None, (info.hostname, info.os))),
         "Directory": info.cwd,
         "Tags": " ".join(info.tags),
-        "Events": f"{info.next_seq}, of which {info.command_count} commands",
+        "Events": f"{info.next_seq}, of which {counted(info.command_count, 'command')}",
     }
     return [(name, escape_line(value)) for name, value in known.items() if value]
 

@@ -18,6 +18,7 @@ from sessionctl.export.formats import Options
 from sessionctl.export.parameters import Parameters, Unchanged, detected
 from sessionctl.export.passages import clock
 from sessionctl.export.recording import Recording
+from sessionctl.output import counted
 from sessiond_client.wire.messages import Session
 
 TITLE_LENGTH_MAX = 60
@@ -106,6 +107,6 @@ def _about(info: Session) -> list[str]:
     host = f" on {escape_line(info.hostname)}" if info.hostname else ""
     return [
         f"Session: {escape_line(info.name)} ({info.ulid})",
-        f"Recorded: {clock(info.started_at)}{host}, {info.command_count} commands",
+        f"Recorded: {clock(info.started_at)}{host}, {counted(info.command_count, 'command')}",
         f"Made by sessionctl export {__version__}",
     ]

@@ -74,10 +74,15 @@ class Intake:
                 if known in READERS:
                     require_text(source)
                 if known is Format.NDJSON:
+                    self._require_session_file(source)
                     return self._adopt(file, source)
                 return self._convert(file, source, known)
-        except (Refused, RequestFailed) as error:
+        except Refused as error:
             return Outcome(file=file, format=known, error=str(error))
+        except RequestFailed as error:
+            # What the daemon advises about a file that it cannot read is to import it.
+            text = error.reply.message if error.code is ErrorCode.INVALID else str(error)
+            return Outcome(file=file, format=known, error=text)
         except OSError as error:
             elsewhere = error.filename not in {None, file, os.fspath(file)}
             where = f"{error.filename}: " if elsewhere else ""
@@ -111,6 +116,11 @@ class Intake:
                 copy.write(chunk)
             copy.flush()
             yield path
+
+    def _require_session_file(self, source: Source) -> None:
+        """Raise `Refused` if the user has called something else the file of a session."""
+        if self._format is Format.NDJSON and (seen := detect(source)) is not Format.NDJSON:
+            raise Refused(f"it is no session's file but looks like {seen}; import it without -F")
 
     def _convert(self, file: str, source: Source, format: Format) -> Outcome:  # noqa: A002 - as above
         conversion = Conversion(source, format)

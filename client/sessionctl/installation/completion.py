@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from sessionctl.connection import NAME
+from sessionctl.output import counted
 from sessionctl.times import local_time
 from sessiond_client.autostart import Connector
 from sessiond_client.link import Link
@@ -60,6 +61,21 @@ def tags(_context: click.Context, _parameter: click.Parameter, typed: str) -> li
     return _offered(typed, TagsRequest())
 
 
+def export_formats(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """What `export` writes; the daemon is not asked."""
+    from sessionctl.export.formats import FORMATS
+
+    summaries = {name: entry.summary.replace(",", ";") for name, entry in FORMATS.items()}
+    return [CompletionItem(name, help=text) for name, text in summaries.items() if name.startswith(typed)]
+
+
+def import_formats(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """What `import` reads."""
+    from sessionctl.imports.detect import Format
+
+    return [CompletionItem(it.value) for it in Format if it.value.startswith(typed)]
+
+
 def _named(typed: str, *, trashed: bool) -> List:
     return List(name_prefix=typed or None, limit=OFFERED_MAX, trashed=trashed)
 
@@ -87,7 +103,7 @@ def _items(reply: AnyReply) -> Iterator[CompletionItem]:
                 yield CompletionItem(label.label, help=f"label of {label.name}")
         case Tags():
             for tag in reply.tags:
-                yield CompletionItem(tag.tag, help=f"tag of {tag.sessions} sessions")
+                yield CompletionItem(tag.tag, help=f"tag of {counted(tag.sessions, 'session')}")
 
 
 def _ask(requests: tuple[Request[Any], ...]) -> list[AnyReply]:

@@ -23,6 +23,7 @@ from sessionctl import __version__
 from sessionctl.connection import connect
 from sessionctl.hooks import spool
 from sessionctl.installation import settings
+from sessionctl.output import counted
 from sessionctl.reference import SESSION_VARIABLE
 from sessiond_client import paths
 from sessiond_client.errors import SessiondError
@@ -119,9 +120,11 @@ def _storing(name: str, around: Surroundings) -> Finding:
     if health.refusing:
         return _fail(name, f"the daemon refuses to store: {health.refusing}", "see: sessionctl status")
     if health.lagging_files:
-        lagging = f"{len(health.lagging_files)} session files are behind the database"
+        lagging = f"session files behind the database: {len(health.lagging_files)}"
         return _warn(name, lagging, "see that there is room on the disk; they catch up by themselves")
-    return _pass(name, f"{health.events_committed} events since the daemon started, all files up to date")
+    return _pass(
+        name, f"{counted(health.events_committed, 'event')} since the daemon started, all files up to date"
+    )
 
 
 def _sqlite(name: str, around: Surroundings) -> Finding:
@@ -240,13 +243,13 @@ def _leftovers(name: str, around: Surroundings) -> Finding:
     if spills:
         return _warn(
             name,
-            f"{len(spills)} recordings could not deliver everything; the first: {spills[0]}",
+            f"{counted(len(spills), 'recording')} could not deliver everything; the first: {spills[0]}",
             f"unless it still runs: sessionctl append --spill {shlex.quote(str(spills[0]))}",
         )
     if spools:
         return _warn(
             name,
-            f"{len(spools)} shells have left commands behind",
+            f"{counted(len(spools), 'shell')} left commands behind",
             "they are delivered when the next shell runs its first command",
         )
     return _pass(name, "nothing waits to be delivered")

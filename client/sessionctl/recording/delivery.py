@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from sessionctl.output import counted
 from sessiond_client.errors import RecordingIncomplete, SessiondError
 from sessiond_client.recorder import Recorder
 
@@ -88,7 +89,8 @@ def remarks(recorder: Recorder, failure: SessiondError | None) -> list[str]:
         rest = f"; {_where(recorder)}" if recorder.undelivered else ""
         return [f"the recording stopped: {failure}{rest}"]
     if recorder.undelivered:
-        return [f"the daemon did not take the last {recorder.undelivered} events; {_where(recorder)}"]
+        last = "event" if recorder.undelivered == 1 else f"{recorder.undelivered} events"
+        return [f"the daemon did not take the last {last}; {_where(recorder)}"]
     if recorder.reconnects:
         return [f"the daemon was away {_times(recorder.reconnects)}; nothing was lost"]
     return []
@@ -97,8 +99,10 @@ def remarks(recorder: Recorder, failure: SessiondError | None) -> list[str]:
 def _where(recorder: Recorder) -> str:
     path: Path | None = recorder.spill_path
     if path is None:
-        return f"{recorder.undelivered} events are not known to be stored"
-    return f"they are in {path}; deliver them with: sessionctl append --spill {shlex.quote(str(path))}"
+        are = "is" if recorder.undelivered == 1 else "are"
+        return f"{counted(recorder.undelivered, 'event')} {are} not known to be stored"
+    they, them = ("it is", "it") if recorder.undelivered == 1 else ("they are", "them")
+    return f"{they} in {path}; deliver {them} with: sessionctl append --spill {shlex.quote(str(path))}"
 
 
 def _times(count: int) -> str:

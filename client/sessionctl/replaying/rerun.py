@@ -18,7 +18,7 @@ from msgspec import Struct
 from sessionctl.escape import escape
 from sessionctl.exits import complain
 from sessionctl.host import unicode_text
-from sessionctl.output import Colour, painted
+from sessionctl.output import Colour, counted, painted
 from sessionctl.replaying.danger import Dangers
 from sessionctl.terminal.signals import EndingSignals
 
@@ -89,7 +89,7 @@ class Summary(Struct, kw_only=True):
 
     def __str__(self) -> str:
         denied = f" ({self.denied} destructive)" if self.denied else ""
-        text = f"{self.total} commands: {self.executed} executed, {self.skipped} skipped{denied}"
+        text = f"{counted(self.total, 'command')}: {self.executed} executed, {self.skipped} skipped{denied}"
         return f"{text}, {self.failed} failed" + (", aborted" if self.aborted else "")
 
 
@@ -204,7 +204,8 @@ class Rerun:
         summary.denied = len(found)
         for planned in found[:NAMED_MAX]:
             complain(f"[{planned.index}] {planned.destructive}: {planned.command}")
-        complain(f"nothing was run: {len(found)} of the commands are destructive (see: --danger-policy)")
+        are = "is" if len(found) == 1 else "are"
+        complain(f"nothing was run: {len(found)} of the commands {are} destructive (see: --danger-policy)")
         raise Aborted
 
     def _ask_step(self, step: Step) -> Answer:

@@ -19,6 +19,7 @@ from tests.benchmarks.events import KIND
 from tests.benchmarks.sides.side import NotDurable, Side, require_count
 from tests.benchmarks.sides.sqlite_store import COUNT_SQL, require_rows
 from tests.benchmarks.work import Pipeliner
+from tests.peer import Peer
 from tests.running import RunningDaemon
 
 RECEIVE_BYTES = 1 << 16
@@ -112,7 +113,10 @@ class DaemonSide(Side):
         return [self._client.start().ulid for _ in range(count)]
 
     def settle(self, sessions: Sequence[str], counts: Sequence[int]) -> None:
-        """Database rows, file lines and the daemon's own count must be what was acknowledged."""
+        """Database rows, file lines and the daemon's own count must be what was acknowledged.
+
+        The search index is waited for, or the next side's round would pay for it.
+        """
         for session, count in zip(sessions, counts, strict=True):
             self._client.end(session)
             require_count("the daemon counts", self._client.count(session).events, count)
@@ -123,7 +127,21 @@ class DaemonSide(Side):
             sql = "SELECT id FROM session WHERE ulid = ?"
             require_rows(database.execute(COUNT_SQL, (int(database.execute(sql, (session,)).get),)), count)
         database.close()
+        self.indexed()
         os.sync()
+
+    def restart(self) -> None:
+        """Stop and start the daemon; its clients have to connect again."""
+        self._client.close()
+        self.daemon.stop()
+        self.daemon.start()
+        self._client = Client.connect(self.daemon.socket, autostart=False)
+
+    def indexed(self) -> None:
+        """Return once everything can be searched: a search waits for that, or says that it did in vain."""
+        with Peer(self.daemon.socket) as peer:
+            while peer.call("search", query="a", limit=1)["type"] == "error":
+                pass
 
     @property
     def _database(self) -> Path:

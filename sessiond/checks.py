@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from sessiond.clock import is_writable, microseconds_of
 from sessiond.errors import Refused
 from sessiond_client.wire.messages import (
     DATA_DEPTH_MAX,
     EVENTS_PER_APPEND_MAX,
     KIND_PATTERN,
+    META_BYTES_MAX,
     TAG_PATTERN,
     TEXT_BYTES_MAX,
     Append,
@@ -27,6 +30,7 @@ from sessiond_client.wire.messages import (
 
 KINDS_REMEMBERED_MAX = 1024
 
+_OUTERMOST_YEARS = (1, 9999)
 _kind = re.compile(KIND_PATTERN)
 _huge_number = re.compile(rb"[eE]\+?\d{3}|\d{200}")
 _tag = re.compile(TAG_PATTERN)
@@ -65,14 +69,16 @@ def check_event(event: NewEvent, number: int) -> None:
         _check_text(event.text, number)
     if event.data:
         _check_data(event.data, number)
+    if event.at is not None and event.at.year in _OUTERMOST_YEARS:
+        moment(event.at, f"events[{number}].at")
     if event.kind == "command":
         _check_command(event, number)
 
 
 def check_saved(request: Save) -> None:
-    """Raises Refused for events as in an append, `meta` that is too deep, an end that is none."""
+    """Raises Refused for events as in an append, `meta` that is too deep or large, an end that is none."""
     check_events(request.events)
-    check_depth(request.header.meta, "header.meta")
+    check_meta(request.header.meta, "header.meta")
     if request.footer is not None and request.footer.status is Status.RECORDING:
         raise Refused(
             ErrorCode.INVALID,
@@ -124,8 +130,13 @@ def _check_data(data: msgspec.Raw, number: int) -> None:
             "wrap it in an object",
             field=f"events[{number}].data",
         )
-    if _huge_number.search(raw):
-        _check_numbers(raw, number)
+    if not has_readable_numbers(raw):
+        raise Refused(
+            ErrorCode.INVALID,
+            "`data` has a number that is too large",
+            "send it as text",
+            field=f"events[{number}].data",
+        )
     # As many brackets as levels are needed: the walk is for the few that have more.
     if raw.count(b"{") + raw.count(b"[") > DATA_DEPTH_MAX and depth(raw) > DATA_DEPTH_MAX:
         raise Refused(
@@ -136,17 +147,15 @@ def _check_data(data: msgspec.Raw, number: int) -> None:
         )
 
 
-def _check_numbers(raw: bytes, number: int) -> None:
-    """What is stored must be readable: a number that no reader of ours can hold is refused."""
+def has_readable_numbers(raw: bytes) -> bool:
+    """Whether readers can hold every number in valid JSON: what is stored must be readable."""
+    if not _huge_number.search(raw):
+        return True
     try:
         msgspec.json.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError):
-        raise Refused(
-            ErrorCode.INVALID,
-            "`data` has a number that is too large",
-            "send it as text",
-            field=f"events[{number}].data",
-        ) from None
+        return False
+    return True
 
 
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
@@ -165,6 +174,19 @@ def depth(raw: bytes) -> int:
     return deepest
 
 
+def moment(given: datetime, field: str) -> int:
+    """A time of a request in microseconds since 1970; raises Refused if it has no text in UTC."""
+    microseconds = microseconds_of(given)
+    if not is_writable(microseconds):
+        raise Refused(
+            ErrorCode.INVALID,
+            f"{given.isoformat()} is not within the years 1 to 9999 in UTC",
+            "give another time",
+            field=field,
+        )
+    return microseconds
+
+
 def normal_tag(tag: str) -> str:
     """A tag trimmed, its inner white space as `-`, in lower case."""
     return "-".join(tag.split()).lower()
@@ -181,9 +203,17 @@ def normalised_tags(tags: Sequence[str], field: str = "tags") -> list[str]:
     return list(dict.fromkeys(normalised))
 
 
-def check_depth(value: Any, field: str) -> None:
-    """Raises Refused if a decoded value is nested too deeply."""
-    if depth(msgspec.json.encode(value)) > DATA_DEPTH_MAX:
+def check_meta(value: Any, field: str) -> None:
+    """Raises Refused if the meta of a session is nested too deeply, or too large."""
+    encoded = msgspec.json.encode(value)
+    if len(encoded) > META_BYTES_MAX:
+        raise Refused(
+            ErrorCode.TOO_LARGE,
+            f"`{field}` has {len(encoded)} bytes; at most {META_BYTES_MAX}",
+            "keep large things in events",
+            field=field,
+        )
+    if depth(encoded) > DATA_DEPTH_MAX:
         raise Refused(
             ErrorCode.INVALID,
             f"`{field}` is nested deeper than {DATA_DEPTH_MAX} levels",

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 class Clock:
@@ -47,11 +49,19 @@ def optional_time_text(microseconds: int | None) -> str | None:
 
 
 def microseconds_of(moment: datetime) -> int:
-    """An aware datetime as microseconds since 1970."""
+    """An aware datetime as microseconds since 1970; one near the ends may have no text, see `is_writable`."""
     return (moment - _EPOCH) // _MICROSECOND
+
+
+def is_writable(microseconds: int) -> bool:
+    """Whether a time has a text: an offset may lead out of the years 1 to 9999."""
+    return _FIRST <= microseconds <= _LAST
 
 
 def parse_time(text: str) -> int:
     """RFC 3339 text as microseconds since 1970. Raises ValueError; a time without an offset is UTC."""
     moment = datetime.fromisoformat(text)
-    return microseconds_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    microseconds = microseconds_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    if not is_writable(microseconds):
+        raise ValueError(f"{text!r} is not within the years 1 to 9999 in UTC")
+    return microseconds

@@ -96,6 +96,7 @@ def build(config: Config, directory: DataDirectory, clock: Clock) -> Parts:
     indexer = Indexer(Index(index_path, directory.database.path, clock), searchers, commits, writer)
     parts = _assemble(config, clock, commits, writer, indexer, searchers, directory=directory, syncer=syncer)
     syncer.on_sealed = parts.settler.look
+    parts.purger.on_removal = syncer.forget
     return parts
 
 

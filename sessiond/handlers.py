@@ -20,7 +20,7 @@ from ulid import ULID
 
 from sessiond import __version__, checks, processes
 from sessiond.adopter import Adopter
-from sessiond.clock import Clock, microseconds_of, time_text
+from sessiond.clock import Clock, time_text
 from sessiond.commits import Commits
 from sessiond.config import Config
 from sessiond.connection import Connection
@@ -160,13 +160,13 @@ class Handlers:
 
     def _start(self, connection: Connection, request: messages.Start, size: int) -> None:
         now = self._clock.now()
-        checks.check_depth(request.meta, "meta")
+        checks.check_meta(request.meta, "meta")
         owner = self._owner(connection, request.owner_pid)
         operation = StartSession(
             ulid=request.ulid or str(ULID()),
             name=request.name,
             source=request.source,
-            started_at=now if request.started_at is None else microseconds_of(request.started_at),
+            started_at=now if request.started_at is None else checks.moment(request.started_at, "started_at"),
             received_at=now,
             producer=connection.producer,
             owner=owner,
@@ -210,7 +210,9 @@ class Handlers:
             session=request.session,
             status=request.status,
             end_reason=request.end_reason,
-            ended_at=self._clock.now() if request.ended_at is None else microseconds_of(request.ended_at),
+            ended_at=self._clock.now()
+            if request.ended_at is None
+            else checks.moment(request.ended_at, "ended_at"),
             exit_code=request.exit_code,
         )
 
@@ -226,13 +228,13 @@ class Handlers:
     def _save(self, connection: Connection, request: messages.Save, size: int) -> None:
         checks.check_saved(request)
         header, footer = request.header, request.footer
-        ended_at = None if footer is None else time_text(microseconds_of(footer.ended_at))
+        ended_at = None if footer is None else time_text(checks.moment(footer.ended_at, "footer.ended_at"))
         session = Session(
             ulid=header.ulid or "",
             name=header.name or "",
             source=header.source,
             status=Status.INTERRUPTED if footer is None else footer.status,
-            started_at=time_text(microseconds_of(header.started_at)),
+            started_at=time_text(checks.moment(header.started_at, "header.started_at")),
             ended_at=ended_at,
             end_reason=EndReason.IMPORTED if footer is None else footer.end_reason,
             exit_code=None if footer is None else footer.exit_code,

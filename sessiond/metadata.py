@@ -13,6 +13,7 @@ from typing import Any
 
 import apsw
 from anyio.abc import TaskGroup
+from msgspec import UNSET
 from ulid import ULID
 
 from sessiond import checks, processes
@@ -237,7 +238,8 @@ class Metadata:
 
     def _labels(self, connection: Connection, request: messages.LabelsRequest, size: int) -> None:
         def question(db: apsw.Connection) -> Reply:
-            return messages.Labels(id=request.id, labels=registers.labels(db))
+            page, last = registers.labels(db, request.after)
+            return messages.Labels(id=request.id, labels=page, next=last or UNSET)
 
         self._ask(connection, request, size, question)
 
@@ -250,7 +252,8 @@ class Metadata:
 
     def _milestones(self, connection: Connection, request: messages.MilestonesRequest, size: int) -> None:
         def question(db: apsw.Connection) -> Reply:
-            return messages.Milestones(id=request.id, milestones=registers.milestones(db))
+            page, last = registers.milestones(db, request.after)
+            return messages.Milestones(id=request.id, milestones=page, next=last or UNSET)
 
         self._ask(connection, request, size, question)
 

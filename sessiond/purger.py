@@ -36,6 +36,8 @@ class Purger:
         purged: Iterable[str],
     ) -> None:
         self._writer = writer
+        self.on_removal: Callable[[str], None] = lambda ulid: None  # noqa: ARG005
+        """Called before the files of a session, by ULID, are removed."""
         self._files = files
         self._forget = forget
         self._wanted = dict.fromkeys(purged)
@@ -74,6 +76,7 @@ class Purger:
         if isinstance(marked, Refused) and marked.code is ErrorCode.NOT_FOUND:
             return  # it was gone before, and what has its name now must stay
         await self._forget(ulid)
+        self.on_removal(ulid)
         await anyio.to_thread.run_sync(self._files.remove, ulid)
         while True:
             outcome = await self._writer.ask(PurgeEvents(session=ulid, limit=SLICE_EVENTS), lane)

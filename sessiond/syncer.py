@@ -40,6 +40,7 @@ class Syncer:
         self._work = Wakeup()
         self._hurried = Wakeup()
         self._failed: set[str] = set()
+        self._forgotten: set[str] = set()
         self.on_sealed: Callable[[], None] = lambda: None
         """Called when the whole files of sessions that ended are on disk."""
         writer.on_dirty = self._work.set
@@ -57,6 +58,12 @@ class Syncer:
                 await anyio.sleep(MEND_DELAY_SECONDS)
                 await self._mend()
 
+    def forget(self, ulid: str) -> None:
+        """The file of a session is about to be removed: what was to be done for it is void."""
+        self._writer.dirty.pop(ulid, None)
+        self._failed.discard(ulid)
+        self._forgotten.add(ulid)
+
     def hurry(self) -> None:
         """Somebody waits for a file to be on disk: sync without the usual delay."""
         self._hurried.set()
@@ -64,10 +71,13 @@ class Syncer:
     async def sync(self) -> None:
         """Sync what was written to up to now, and note in the database that it is."""
         dirty, self._writer.dirty = self._writer.dirty, {}
+        self._forgotten.clear()
         if not dirty:
             return
         loop = asyncio.get_running_loop()
-        synced = await loop.run_in_executor(self._thread, self._sync_files, dirty)
+        synced, failed = await loop.run_in_executor(self._thread, self._sync_files, dirty)
+        self._failed.update(failed - self._forgotten)
+        synced = [ulid for ulid in synced if ulid not in self._forgotten]
         async with anyio.create_task_group() as tasks:
             for ulid in synced:
                 size, seq, sealed = dirty[ulid]
@@ -76,22 +86,23 @@ class Syncer:
         if any(dirty[ulid].sealed for ulid in synced):
             self.on_sealed()
 
-    def _sync_files(self, dirty: dict[str, DirtyFile]) -> list[str]:
-        synced = []
+    def _sync_files(self, dirty: dict[str, DirtyFile]) -> tuple[list[str], set[str]]:
+        """Which files are on disk now, and which are not."""
+        synced: list[str] = []
+        failed: set[str] = set()
         for ulid in dirty:
             try:
                 self._files.disk.sync(self._files.path(ulid))
                 synced.append(ulid)
             except OSError as error:
-                self._failed.add(ulid)
+                failed.add(ulid)
                 logger.error("sync of a file failed", extra={"session": ulid, "reason": str(error)})  # noqa: TRY400
         try:
             self._files.disk.sync_directory(self._files.directory)
         except OSError as error:
             logger.error("sync of the directory failed", extra={"reason": str(error)})  # noqa: TRY400
-            self._failed.update(synced)
-            return []
-        return synced
+            return [], set(dirty)
+        return synced, failed
 
     async def _mend(self) -> None:
         for ulid in [*self._writer.lagging, *self._failed]:

@@ -107,7 +107,7 @@ def state_mismatches(data_dir: Path) -> Iterator[str]:
     labels: dict[str, str] = {}
     milestones: dict[str, str] = {}
     path = data_dir / "state.ndjson"
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text().split("\n")[:-1] if path.exists() else []:
         record = json.loads(line)
         if record["type"] == "milestone":
             milestones[record["key"]] = record["value"]

@@ -68,7 +68,12 @@ class AsyncArchive(ABC):
 
     async def labels(self) -> list[LabelTarget]:
         """The labels in use and what they stand for, in their order."""
-        return (await self.call(LabelsRequest())).labels
+        page = await self.call(LabelsRequest())
+        found = [*page.labels]
+        while isinstance(page.next, str):
+            page = await self.call(LabelsRequest(after=page.next))
+            found += page.labels
+        return found
 
     async def milestone(self, key: str) -> str | None:
         """The value under a key, or None if it was never set."""
@@ -87,7 +92,12 @@ class AsyncArchive(ABC):
 
     async def milestones(self) -> dict[str, str]:
         """All keys and their values."""
-        return (await self.call(MilestonesRequest())).milestones
+        page = await self.call(MilestonesRequest())
+        found = dict(page.milestones)
+        while isinstance(page.next, str):
+            page = await self.call(MilestonesRequest(after=page.next))
+            found |= page.milestones
+        return found
 
     async def save(
         self, header: SavedHeader, events: Sequence[NewEvent], footer: SavedFooter | None = None

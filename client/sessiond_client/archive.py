@@ -72,7 +72,12 @@ class Archive(ABC):
 
     def labels(self) -> list[LabelTarget]:
         """The labels in use and what they stand for, in their order."""
-        return self.call(LabelsRequest()).labels
+        page = self.call(LabelsRequest())
+        found = [*page.labels]
+        while isinstance(page.next, str):
+            page = self.call(LabelsRequest(after=page.next))
+            found += page.labels
+        return found
 
     def milestone(self, key: str) -> str | None:
         """The value under a key, or None if it was never set."""
@@ -91,7 +96,12 @@ class Archive(ABC):
 
     def milestones(self) -> dict[str, str]:
         """All keys and their values."""
-        return self.call(MilestonesRequest()).milestones
+        page = self.call(MilestonesRequest())
+        found = dict(page.milestones)
+        while isinstance(page.next, str):
+            page = self.call(MilestonesRequest(after=page.next))
+            found |= page.milestones
+        return found
 
     def save(
         self, header: SavedHeader, events: Sequence[NewEvent], footer: SavedFooter | None = None

@@ -22,6 +22,7 @@ PREFIXES_MAX = 8
 NESTING_MAX = 16
 FOLDED_REMEMBERED_MAX = 8192
 
+SIGMA, FINAL_SIGMA = "\u03c3", "\u03c2"
 MARK = "\u0301"
 """Stands for any mark that is written over or under the letter before it."""
 
@@ -38,7 +39,7 @@ class _Folding(dict[int, str]):
             folded = MARK
         else:
             lower = decomposed[0].lower()
-            folded = lower if len(lower) == 1 else lower[0]
+            folded = SIGMA if lower == FINAL_SIGMA else lower[0]
         if len(self) < FOLDED_REMEMBERED_MAX:
             self[code] = folded
         return folded

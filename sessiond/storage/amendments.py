@@ -235,6 +235,7 @@ class Amendments:
         if operation.purge:
             self._connection.execute("UPDATE session SET shelf = 'purged' WHERE ulid = ?", (ulid,))
             self._drop_labels(found.row_id, operation.at)
+            self._transaction.bury(ulid)
         elif found.shelf == "kept":
             self._connection.execute(
                 "UPDATE session SET shelf = 'trashed', trashed_at = ?, unsettled = 1 WHERE ulid = ?",
@@ -250,7 +251,7 @@ class Amendments:
 
     def _restore(self, operation: RestoreSession) -> Session:
         ulid = operation.session
-        found = self._shelf(ulid)
+        found = self._shelf(ulid, ("kept", "trashed"))
         session = get_session(self._connection, ulid)
         if found.shelf == "trashed" and session is not None:
             name = self._names.allot(session.name)

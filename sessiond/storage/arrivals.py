@@ -14,7 +14,7 @@ from msgspec import structs
 
 from sessiond.clock import Clock, optional_time_text, parse_time
 from sessiond.errors import Refused
-from sessiond.storage.catalog import get_session
+from sessiond.storage.catalog import being_moved, get_session
 from sessiond.storage.database import rows
 from sessiond.storage.encoding import EncodedEvents, encode, footer_line, header_line
 from sessiond.storage.identity import derived_ulid
@@ -157,8 +157,7 @@ class Arrivals:
             return None
         shelf, digest, started_at = found[0]
         if shelf in ("incoming", "purged"):
-            doing = "brought in" if shelf == "incoming" else "purged"
-            raise Refused(ErrorCode.BUSY, f"session {session.ulid} is being {doing}", "try again in a moment")
+            raise being_moved(session.ulid, shelf)
         if shelf == "trashed":
             raise Refused(
                 ErrorCode.EXISTS,

@@ -6,6 +6,7 @@ store. Times come in and go out as the database keeps them or as `Session` says 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -18,11 +19,14 @@ from sessiond.storage.database import rows
 from sessiond_client.wire import messages
 from sessiond_client.wire.messages import EndReason, ErrorCode, Session, Source, Status
 
+_list_cursor = re.compile(r"(-?[0-9]{1,19})\.([0-9A-Z]{26})")
+
 NEEDLE_LENGTH_MIN = 4
 CANDIDATES_MAX = 10
 SUGGESTIONS_MAX = 3
 PAGE_BYTES_MAX = 4 * 1024 * 1024
-"""A page of events ends after the line that reaches this many bytes, however many were asked for."""
+"""A page of events, or of sessions, ends after the one that reaches this many bytes, however many were asked
+for."""
 
 SESSION_COLUMNS = """
     ulid, name, source, status, started_at, ended_at, end_reason, exit_code, recovered, cli_version,
@@ -176,10 +180,16 @@ def list_sessions(
         f"SELECT {SESSION_COLUMNS} FROM session {where}"  # noqa: S608 - conditions are ours, values are bound
         " ORDER BY started_at DESC, ulid DESC LIMIT ?"
     )
-    found = rows(connection, sql, (*bindings, request.limit + 1))
-    page = found[: request.limit]
-    following = f"{page[-1][4]}.{page[-1][0]}" if len(found) > request.limit else None
-    return [session_from_row(row) for row in page], following
+    page: list[Session] = []
+    size = 0
+    following: str | None = None
+    for row in connection.execute(sql, (*bindings, request.limit + 1)):
+        if len(page) == request.limit or size >= PAGE_BYTES_MAX:
+            return page, following
+        page.append(session_from_row(row))
+        size += sum(len(value) for value in row if isinstance(value, str))
+        following = f"{row[4]}.{row[0]}"
+    return page, None
 
 
 def _list_conditions(
@@ -219,16 +229,15 @@ def _list_conditions(
 
 
 def _parse_cursor(cursor: str) -> tuple[int, str]:
-    started_at, _, ulid = cursor.partition(".")
-    try:
-        return int(started_at), ulid
-    except ValueError:
+    found = _list_cursor.fullmatch(cursor)
+    if not found or abs(int(found[1])) >= 1 << 63:
         raise Refused(
             ErrorCode.INVALID,
-            f"{cursor!r} is no cursor",
+            f"{cursor[:80]!r} is no cursor",
             "pass on the `next` of an earlier reply as it is",
             field="before",
-        ) from None
+        )
+    return int(found[1]), found[2]
 
 
 def read_events(connection: apsw.Connection, request: messages.Read) -> Page:
@@ -318,6 +327,12 @@ def counts(connection: apsw.Connection, ulid: str) -> tuple[int, int]:
     if not found:
         raise not_found(ulid)
     return found[0]  # type: ignore[no-any-return]
+
+
+def being_moved(ulid: str, shelf: str) -> Refused:
+    """The refusal of an id whose session is on its way in, or out."""
+    doing = "brought in" if shelf == "incoming" else "purged"
+    return Refused(ErrorCode.BUSY, f"session {ulid} is being {doing}", "try again in a moment")
 
 
 def purged_ulids(connection: apsw.Connection) -> list[str]:

@@ -17,7 +17,7 @@ from sessiond.storage.database import rows
 from sessiond_client.wire import messages
 
 ANCESTORS_MAX = 1000
-"""Beyond so many generations nothing is inherited."""
+"""Beyond so many generations nothing is inherited, and nothing from a session that is its own ancestor."""
 
 
 class Link(NamedTuple):
@@ -48,7 +48,9 @@ def _chain(connection: apsw.Connection, ulid: str) -> list[Link]:
     """The eldest first."""
     found: list[tuple[int, str, int]] = []
     parent: tuple[str, int] | None = (ulid, -1)
-    while parent is not None and len(found) < ANCESTORS_MAX:
+    seen: set[str] = set()
+    while parent is not None and parent[0] not in seen and len(found) < ANCESTORS_MAX:
+        seen.add(parent[0])
         sql = (
             "SELECT id, next_seq, parent_ulid, parent_seq FROM session"
             " WHERE ulid = ? AND shelf IN ('kept', 'trashed')"

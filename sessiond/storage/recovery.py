@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from sessiond.clock import Clock, parse_time
 from sessiond.storage import encoding
 from sessiond.storage.catalog import get_session, last_position
 from sessiond.storage.database import rows
+from sessiond.storage.file_lines import BadFile, common_lines, in_file_order, is_torn, parse_lines
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.state_file import StateFile
 from sessiond.storage.transaction import INSERT_EVENT
@@ -43,18 +43,18 @@ LINES_PER_PART = 1000
 
 logger = logging.getLogger("sessiond.recovery")
 
-_line_decoder: msgspec.json.Decoder[EventText | CommandLine | AmendLine | FooterLine] = msgspec.json.Decoder(
-    EventText | CommandLine | AmendLine | FooterLine
-)
 _header_decoder = msgspec.json.Decoder(HeaderLine)
 
-
-class BadFile(Exception):  # noqa: N818 - a finding, not a failure
-    """A session file that cannot be taken as it is; `reason` becomes part of its name in the quarantine."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+UNFORESEEN = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    apsw.ConstraintError,
+    apsw.TooBigError,
+)
+"""What a file may make us stumble over that nobody thought of: it is set aside like any other bad file."""
 
 
 class Counters(dict[str, int]):
@@ -70,25 +70,12 @@ class Unsealed(NamedTuple):
 
     row_id: int
     ulid: str
+    shelf: str
     status: str
     header: str
     next_seq: int
     synced_bytes: int
     synced_seq: int
-
-
-def parse_lines(data: bytes) -> Iterator[tuple[bytes, EventText | CommandLine | AmendLine | FooterLine]]:
-    """The whole, well-formed lines at the beginning of `data`, without their newlines, and what they say."""
-    for raw in data.split(b"\n")[:-1]:
-        try:
-            yield raw, _line_decoder.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return
-
-
-def is_torn(rest: bytes) -> bool:
-    """Whether these bytes are what a cut write leaves: no whole line, or one that is no line of ours."""
-    return next(parse_lines(rest), None) is None
 
 
 class Recovery:
@@ -127,7 +114,7 @@ class Recovery:
         known = {row[0] for row in self._connection.execute("SELECT ulid FROM session")}
         for ulid in self._files.ulids():
             if ulid not in known:
-                self._take_in(ulid)
+                self._take_in_or_set_aside(ulid)
                 known.add(ulid)
         for ulid in self._files.trashed_ulids():
             if ulid not in known:
@@ -140,6 +127,11 @@ class Recovery:
     def _mend_or_leave(self, ulid: str) -> None:
         """Mend a file; one that the disk refuses to mend now must not keep the others from starting."""
         try:
+            with self._connection:
+                self.mend(ulid)
+        except UNFORESEEN:
+            logger.exception("file cannot be understood", extra={"session": ulid})
+            self._set_aside(ulid, "unforeseen")
             self.mend(ulid)
         except OSError as error:
             self.lagging.add(ulid)
@@ -148,12 +140,15 @@ class Recovery:
 
     def renew(self, ulid: str) -> None:
         """Write the file of one session anew: its sync failed, so what can be read is not what is on disk."""
-        self._rebuild(self._unsealed(ulid), "files_rebuilt")
+        session = self._unsealed(ulid)
+        self._fetch(session)
+        self._rebuild(session, "files_rebuilt")
         self._mark_synced(ulid)
 
     def mend(self, ulid: str) -> None:
         """Make one file say what the database says, and the database what the file says beyond that."""
         session = self._unsealed(ulid)
+        self._fetch(session)
         size = self._disk.file_size(self._files.path(ulid))
         if size is None:
             self._rebuild(session, "files_recreated")
@@ -169,9 +164,15 @@ class Recovery:
 
     def _unsealed(self, ulid: str) -> Unsealed:
         sql = (
-            "SELECT id, ulid, status, header, next_seq, synced_bytes, synced_seq FROM session WHERE ulid = ?"
+            "SELECT id, ulid, shelf, status, header, next_seq, synced_bytes, synced_seq"
+            " FROM session WHERE ulid = ?"
         )
         return Unsealed(*rows(self._connection, sql, (ulid,))[0])
+
+    def _fetch(self, session: Unsealed) -> None:
+        """A file that is mended is mended in its usual place; the settler brings it back into the trash."""
+        if session.shelf == "trashed":
+            self._files.place(session.ulid, trashed=False)
 
     def _expected(self, session: Unsealed, offset: int, seq: int) -> Iterator[bytes]:
         """The file from `offset` on, where event `seq` begins, as the database has it, part by part."""
@@ -181,7 +182,7 @@ class Recovery:
         events = (row[0] for row in self._connection.execute(sql, (session.row_id, seq)))
         sql = "SELECT position, line FROM amend WHERE session_id = ? AND position >= ? ORDER BY position"
         amends = rows(self._connection, sql, (session.row_id, offset))
-        lines = _in_file_order(events, amends, offset or len(session.header.encode()) + 1)
+        lines = in_file_order(events, amends, offset or len(session.header.encode()) + 1)
         while part := list(islice(lines, LINES_PER_PART)):
             yield "\n".join([*part, ""]).encode()
         if session.status != Status.RECORDING:
@@ -208,7 +209,7 @@ class Recovery:
         if actual.startswith(expected):
             self._take_extra(session, offset + len(expected), actual[len(expected) :])
             return
-        same = _common_lines(actual, expected)
+        same = common_lines(actual, expected)
         rest = actual[same:]
         if is_torn(rest):
             self._keep_orphan(session.ulid, rest, expected[same:])
@@ -245,7 +246,8 @@ class Recovery:
         self._disk.sync(path)
         self._connection.execute(
             "UPDATE session SET synced_bytes = ?, synced_seq = next_seq, sealed = (status != 'recording'),"
-            " unsettled = max(unsettled, status != 'recording' AND amend_bytes > 0) WHERE ulid = ?",
+            " unsettled = max(unsettled, shelf = 'trashed', status != 'recording' AND amend_bytes > 0)"
+            " WHERE ulid = ?",
             (self._disk.file_size(path), ulid),
         )
         self._files.close(ulid)
@@ -340,6 +342,10 @@ class Recovery:
 
     def _end_as(self, row_id: int, footer: FooterLine) -> bool:
         """End a session as its footer says, if the footer's digest is that of the events."""
+        try:
+            ended_at = parse_time(footer.ended_at)
+        except ValueError:
+            return False
         if footer.digest != self._digest(row_id) or footer.status not in set(Status):
             return False
         self._connection.execute(
@@ -348,7 +354,7 @@ class Recovery:
             (
                 footer.status,
                 footer.end_reason,
-                parse_time(footer.ended_at),
+                ended_at,
                 footer.exit_code,
                 footer.digest,
                 row_id,
@@ -381,10 +387,18 @@ class Recovery:
         self.mend(ulid)
         self.counters.add("sessions_taken_in")
 
+    def _take_in_or_set_aside(self, ulid: str) -> None:
+        try:
+            with self._connection:
+                self._take_in(ulid)
+        except UNFORESEEN:
+            logger.exception("file cannot be understood", extra={"session": ulid})
+            self._set_aside(ulid, "unforeseen")
+
     def _take_in_trashed(self, ulid: str) -> None:
         """A file in the trash that the database does not know belongs to a session in the trash."""
         self._files.place(ulid, trashed=False)
-        self._take_in(ulid)
+        self._take_in_or_set_aside(ulid)
         self._connection.execute(
             "UPDATE session SET shelf = 'trashed', trashed_at = ?, unsettled = 1 WHERE ulid = ?",
             (self._clock.now(), ulid),
@@ -405,6 +419,7 @@ class Recovery:
         if header.version != FORMAT_VERSION or header.id != ulid or header.source not in set(Source):
             raise BadFile("foreign-header")
         try:
+            first.decode()
             parse_time(header.started_at)
         except ValueError:
             raise BadFile("foreign-header") from None
@@ -436,29 +451,3 @@ class Recovery:
             " digest = ? WHERE id = ? AND status = 'recording'",
             (Status.INTERRUPTED.value, EndReason.DAEMON_LOST.value, self._digest(row_id), row_id),
         )
-
-
-def _in_file_order(events: Iterator[str], amends: list[tuple[int, str]], position: int) -> Iterator[str]:
-    """Event lines with the amend lines between them; `position` is where in the file the first one begins."""
-    pending = deque(amends)
-    for line in events:
-        while pending and pending[0][0] <= position:
-            amend = pending.popleft()[1]
-            position += len(amend.encode()) + 1
-            yield amend
-        if pending:
-            position += len(line.encode()) + 1
-        yield line
-    yield from (amend for _, amend in pending)
-
-
-def _common_lines(one: bytes, other: bytes) -> int:
-    """How many bytes of whole lines the two begin with in common."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[:middle] == other[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return one.rfind(b"\n", 0, low) + 1

@@ -5,15 +5,22 @@ The one rule: as in the catalog, only SELECTs; sessions in the trash count only 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import apsw
+import msgspec
 
 from sessiond.clock import optional_time_text
 from sessiond.storage.database import rows
 from sessiond_client.wire.messages import LabelTarget, StatsReply, TagCount
 
-TAGS_MAX = 10_000
-LABELS_MAX = 10_000
-MILESTONES_MAX = 10_000
+TAGS_MAX = 1000
+"""The most used tags, all that are told: a tag may have 4096 characters."""
+
+PAGE_ITEMS_MAX = 5000
+PAGE_BYTES_MAX = 4 * 1024 * 1024
+"""A page of labels or milestones ends after the one that reaches this many bytes."""
+
 TOP_TAGS = 10
 
 
@@ -26,14 +33,15 @@ def tag_counts(connection: apsw.Connection, limit: int = TAGS_MAX) -> list[TagCo
     return [TagCount(tag=tag, sessions=count) for tag, count in rows(connection, sql, (limit,))]
 
 
-def labels(connection: apsw.Connection) -> list[LabelTarget]:
-    """Labels and what they stand for, in the order of the labels."""
+def labels(connection: apsw.Connection, after: str | None = None) -> tuple[list[LabelTarget], str | None]:
+    """A page of labels and what they stand for, in their order, and the last one if there are more."""
     sql = (
         "SELECT label, ulid, name FROM label JOIN session ON session.id = session_id WHERE shelf = 'kept'"
-        " ORDER BY label LIMIT ?"
+        " AND label > ? ORDER BY label"
     )
-    found = rows(connection, sql, (LABELS_MAX,))
-    return [LabelTarget(label=label, session=ulid, name=name) for label, ulid, name in found]
+    page, more = _page(connection.execute(sql, (after or "",)))
+    targets = [LabelTarget(label=label, session=ulid, name=name) for label, ulid, name in page]
+    return targets, targets[-1].label if more else None
 
 
 def milestone(connection: apsw.Connection, key: str) -> str | None:
@@ -42,9 +50,24 @@ def milestone(connection: apsw.Connection, key: str) -> str | None:
     return str(found[0][0]) if found else None
 
 
-def milestones(connection: apsw.Connection) -> dict[str, str]:
-    """All milestones, in the order of their keys."""
-    return dict(rows(connection, "SELECT key, value FROM milestone ORDER BY key LIMIT ?", (MILESTONES_MAX,)))
+def milestones(connection: apsw.Connection, after: str | None = None) -> tuple[dict[str, str], str | None]:
+    """A page of keys and values, in the order of their keys, and the last key if there are more."""
+    sql = "SELECT key, value FROM milestone WHERE key > ? ORDER BY key"
+    page, more = _page(connection.execute(sql, (after or "",)))
+    return {key: value for key, value in page}, page[-1][0] if more else None  # noqa: C416 - pairs, not any tuples
+
+
+def _page(found: Iterable[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], bool]:
+    """The first rows, as many as fit into a page, and whether there are more."""
+    page: list[tuple[str, ...]] = []
+    size = 0
+    for row in found:
+        if len(page) == PAGE_ITEMS_MAX or size >= PAGE_BYTES_MAX:
+            return page, True
+        page.append(row)
+        # A character may take six bytes in JSON, as \u0000 does.
+        size += sum(len(msgspec.json.encode(value)) for value in row)
+    return page, False
 
 
 def totals(connection: apsw.Connection, request_id: int) -> StatsReply:

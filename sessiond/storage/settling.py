@@ -15,7 +15,7 @@ import apsw
 from sessiond.storage import encoding
 from sessiond.storage.catalog import get_session
 from sessiond.storage.database import rows
-from sessiond.storage.files import SessionFiles
+from sessiond.storage.files import SessionFiles, replace_file
 from sessiond_client.wire.messages import Session
 
 LINES_PER_PART = 1000
@@ -51,10 +51,10 @@ def settle(connection: apsw.Connection, files: SessionFiles, ulid: str) -> Settl
     if wanted is None:
         return None
     path = files.place(ulid, trashed=wanted.shelf == "trashed")
-    if files.disk.file_size(path) is None:
-        raise CannotSettle("the file is missing")
     header = encoding.header_line(wanted.session).decode()
-    if header != wanted.header or wanted.amend_bytes:
+    if files.disk.file_size(path) is None:
+        replace_file(files.disk, path, _parts(connection, wanted, header))
+    elif header != wanted.header or wanted.amend_bytes:
         files.rewrite(path, _parts(connection, wanted, header))
     return Settled(header, wanted.shelf, files.disk.file_size(path) or 0)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import apsw
 
 from sessiond.clock import Clock
-from sessiond.errors import Refused, StorageFailed
+from sessiond.errors import Refused, StorageFailed, internal
 from sessiond.storage.catalog import last_position
 from sessiond.storage.database import Database, rows
 from sessiond.storage.files import FileLags, SessionFiles
@@ -22,7 +22,7 @@ from sessiond.storage.names import Names
 from sessiond.storage.operations import Operation, Outcome
 from sessiond.storage.recovery import Recovery
 from sessiond.storage.state import SessionState, States
-from sessiond.storage.state_file import StateFile
+from sessiond.storage.state_file import STATE_NAME, StateFile
 from sessiond.storage.transaction import Transaction
 from sessiond_client.wire.messages import ErrorCode, Status
 
@@ -73,11 +73,10 @@ class Store:
         self._dirty: dict[str, DirtyFile] = {}
         self._state_file = state_file
         self._state_bytes = int(self._connection.execute(_STATE_BYTES).get)
-        self._state_lags = False
 
     @property
     def lagging(self) -> frozenset[str]:
-        """Sessions whose file is behind the database, by ULID."""
+        """Sessions whose file is behind the database, by ULID; state.ndjson by its name."""
         return frozenset(self._lagging)
 
     def commit(self, batch: Sequence[Operation]) -> Committed:
@@ -94,6 +93,15 @@ class Store:
         except Refused as refusal:
             self._roll_back(transaction)
             return Committed([refusal] * len(batch), [], 0, {}, self.lagging, refusal)
+        except StorageFailed:
+            raise
+        except Exception:
+            # A fault of ours in one operation must not cost the others anything: each is done on its own.
+            logger.exception("an operation failed", extra={"operations": len(batch)})
+            self._roll_back(transaction)
+            if len(batch) == 1:
+                return Committed([internal()], [], 0, {}, self.lagging)
+            return _joined([self.commit([operation]) for operation in batch])
         self._next_position = transaction.next_position
         self._dirty = {}
         changed = dict.fromkeys(
@@ -151,13 +159,13 @@ class Store:
 
     def _bring_to_state_file(self, data: bytes) -> None:
         try:
-            if self._state_lags:
+            if STATE_NAME in self._lagging:
                 self._renew_state_file()
             else:
                 self._state_file.append(data, self._state_bytes)
                 self._state_bytes += len(data)
         except (OSError, FileLags) as error:
-            self._state_lags = True
+            self._lagging.add(STATE_NAME)
             logger.error("labels and milestones lag", extra={"reason": str(error)})  # noqa: TRY400
 
     def _renew_state_file(self) -> None:
@@ -168,7 +176,7 @@ class Store:
             )
         except apsw.Error as error:
             raise StorageFailed("noting the size of state.ndjson", error) from error
-        self._state_lags = False
+        self._lagging.discard(STATE_NAME)
 
     def _write(self, state: SessionState, data: bytes) -> None:
         sealed = state.status is not Status.RECORDING
@@ -191,12 +199,16 @@ class Store:
     def mend(self, ulid: str, recovery: Recovery, *, anew: bool) -> None:
         """Repair a file that lags; `anew` writes it whole, for one whose sync failed. Raises OSError.
 
-        A session that is being purged, or is gone, has no file any more, and must not get one again.
+        A session that is being purged, or is gone, has no file any more, and must not get one again; one that
+        is being brought in has none yet.
         """
         self._lagging.add(ulid)
+        if ulid == STATE_NAME:
+            self._renew_state_file()
+            return
         self._states.forget([ulid], [])
         try:
-            sql = "SELECT 1 FROM session WHERE ulid = ? AND shelf != 'purged'"
+            sql = "SELECT 1 FROM session WHERE ulid = ? AND shelf IN ('kept', 'trashed')"
             if not rows(self._connection, sql, (ulid,)):
                 pass
             elif anew:
@@ -207,3 +219,16 @@ class Store:
             raise StorageFailed("repairing a file", error) from error
         self._next_position = 1 + last_position(self._connection)
         self._lagging.discard(ulid)
+
+
+def _joined(parts: Sequence[Committed]) -> Committed:
+    """What came of several batches as one; if the disk is full, that is what the last one says."""
+    last = parts[-1]
+    return Committed(
+        [outcome for part in parts for outcome in part.outcomes],
+        list(dict.fromkeys(session for part in parts for session in part.sessions)),
+        sum(part.event_count for part in parts),
+        {ulid: dirty for part in parts for ulid, dirty in part.dirty.items()},
+        last.lagging,
+        last.refusal,
+    )

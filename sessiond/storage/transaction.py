@@ -14,11 +14,11 @@ import apsw
 import msgspec
 
 from sessiond.clock import Clock, time_text
-from sessiond.errors import Refused
+from sessiond.errors import Refused, not_found
 from sessiond.storage import encoding
 from sessiond.storage.amendments import Amendments
 from sessiond.storage.arrivals import Arrivals
-from sessiond.storage.catalog import get_session
+from sessiond.storage.catalog import being_moved, get_session
 from sessiond.storage.database import rows
 from sessiond.storage.names import Names
 from sessiond.storage.operations import (
@@ -75,6 +75,7 @@ class Transaction:
         self.next_position = next_position
         self.touched: dict[str, SessionState] = {}
         self.producers: set[str] = set()
+        self._buried: set[str] = set()
         self._events: list[tuple[int, int, int, str, int, str]] = []
         self._receipts: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._amendments = Amendments(self, connection, names)
@@ -148,8 +149,15 @@ class Transaction:
         """What is remembered of a session is no longer true."""
         self._states.forget([ulid], [])
 
+    def bury(self, ulid: str) -> None:
+        """A session is to be purged: from here on nobody sees it."""
+        self._buried.add(ulid)
+        self.forget(ulid)
+
     def touch(self, ulid: str) -> SessionState:
-        """The state of a session that this transaction may change."""
+        """The state of a session that this transaction may change; refused with `not_found` if it is gone."""
+        if ulid in self._buried:
+            raise not_found(ulid)
         state = self.touched.get(ulid)
         if state is None:
             state = self._states.session(ulid)
@@ -293,11 +301,14 @@ class Transaction:
         return session
 
     def _existing(self, operation: StartSession) -> Session | None:
-        sql = "SELECT producer FROM session WHERE ulid = ?"
+        sql = "SELECT producer, shelf FROM session WHERE ulid = ?"
         found = rows(self._connection, sql, (operation.ulid,))
         if not found:
             return None
-        if operation.producer is None or found[0][0] != operation.producer:
+        producer, shelf = found[0]
+        if shelf in ("incoming", "purged"):
+            raise being_moved(operation.ulid, shelf)
+        if operation.producer is None or producer != operation.producer:
             raise Refused(
                 ErrorCode.EXISTS, f"session {operation.ulid} exists", "leave `ulid` out to get a new one"
             )

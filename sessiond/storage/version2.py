@@ -81,14 +81,15 @@ class Version2(Version):
 
     def __init__(self, line: bytes) -> None:
         header: _Header = decoded(_header_decoder, line, "a header of version 2")
-        self.check_depth(line)
+        self.check_readable(line)
         self._at = _microseconds(header.started_at)
         super().__init__(_draft(header, line, self._at))
+        self.check_meta()
 
     def take(self, line: bytes) -> Taken | None:
         """See `Version.take`."""
         kind = decoded(_typed_decoder, line, "a JSON object").type
-        self.check_depth(line)
+        self.check_readable(line)
         if self.end is not None:
             raise Damage("it comes after the footer")
         if kind == "header":
@@ -143,6 +144,7 @@ class Version2(Version):
         )
         meta = keep_unknown(self.draft.meta, line, _Footer.__struct_fields__)
         self.draft = structs.replace(self.draft, meta=meta)
+        self.check_meta()
 
 
 def _microseconds(seconds: float) -> int:

@@ -26,11 +26,10 @@ from sessiond.storage.versions import (
     usable_name,
     usable_tags,
 )
-from sessiond_client.wire.lines import AmendLine, FooterLine, HeaderLine
+from sessiond_client.wire.lines import AmendLine, CommandLine, EventText, FooterLine, HeaderLine
 from sessiond_client.wire.messages import (
     ULID_PATTERN,
     EndReason,
-    ExitCode,
     NewEvent,
     Session,
     Source,
@@ -62,13 +61,10 @@ class _Command(Struct, tag_field="type", tag="command", kw_only=True, frozen=Tru
     session: Literal[None] = None
 
 
-class _Footer(FooterLine, tag_field="type", tag="footer", kw_only=True, frozen=True):
-    exit_code: ExitCode | None
-
-
+_reader: msgspec.json.Decoder[EventText | CommandLine] = msgspec.json.Decoder(EventText | CommandLine)
 _header_decoder = msgspec.json.Decoder(HeaderLine)
-_line_decoder: msgspec.json.Decoder[_Event | _Command | AmendLine | _Footer] = msgspec.json.Decoder(
-    _Event | _Command | AmendLine | _Footer
+_line_decoder: msgspec.json.Decoder[_Event | _Command | AmendLine | FooterLine] = msgspec.json.Decoder(
+    _Event | _Command | AmendLine | FooterLine
 )
 
 
@@ -77,13 +73,16 @@ class Version3(Version):
 
     def __init__(self, line: bytes) -> None:
         header: HeaderLine = decoded(_header_decoder, line, "a header of version 3")
-        self.check_depth(line)
+        self.check_readable(line)
         super().__init__(_draft(header, line))
+        self.check_meta()
 
     def take(self, line: bytes) -> Taken | None:
         """See `Version.take`."""
-        record: _Event | _Command | AmendLine | _Footer = decoded(_line_decoder, line, "a line of version 3")
-        self.check_depth(line)
+        record: _Event | _Command | AmendLine | FooterLine = decoded(
+            _line_decoder, line, "a line of version 3"
+        )
+        self.check_readable(line)
         if self.end is not None:
             raise Damage("it comes after the footer")
         if isinstance(record, _Event | _Command):
@@ -113,6 +112,8 @@ class Version3(Version):
             checks.check_event(event, record.seq)
         except Refused as refusal:
             raise Damage(refusal.message) from None
+        # A field that is given twice is read by some as the first, by others as the last.
+        decoded(_reader, line, "a line that every reader understands")
         return self.count_in(Taken(event.kind, microseconds_of(event.at), line.decode()))
 
     def _amend(self, amend: AmendLine) -> None:
@@ -140,6 +141,7 @@ class Version3(Version):
         )
         meta = keep_unknown(self.draft.meta, line, FooterLine.__struct_fields__)
         self.draft = structs.replace(self.draft, meta=meta)
+        self.check_meta()
 
 
 def _time(text: str) -> str:

@@ -17,7 +17,14 @@ from msgspec import Struct, structs
 from sessiond import checks
 from sessiond.clock import optional_time_text
 from sessiond.errors import Refused
-from sessiond_client.wire.messages import DATA_DEPTH_MAX, NAME_LENGTH_MAX, EndReason, Session, Status
+from sessiond_client.wire.messages import (
+    DATA_DEPTH_MAX,
+    META_BYTES_MAX,
+    NAME_LENGTH_MAX,
+    EndReason,
+    Session,
+    Status,
+)
 
 LINE_DEPTH_MAX = DATA_DEPTH_MAX + 1
 """A line is one level more than the `data` in it."""
@@ -66,6 +73,11 @@ class Version:
         self._last_at: int | None = None
         self._digest = hashlib.sha256()
 
+    def check_meta(self) -> None:
+        """Raises Damage if more is to be kept in `meta` than a session may have there."""
+        if len(msgspec.json.encode(self.draft.meta)) > META_BYTES_MAX:
+            raise Damage(f"it has more than {META_BYTES_MAX} bytes for `meta`")
+
     def take(self, line: bytes) -> Taken | None:
         """An event line as it is stored; None for a line that is no event. Raises Damage."""
         raise NotImplementedError
@@ -104,11 +116,13 @@ class Version:
             last_event_at=last_event_at,
         )
 
-    def check_depth(self, line: bytes) -> None:
-        """Raises Damage for valid JSON that is nested too deeply."""
+    def check_readable(self, line: bytes) -> None:
+        """Raises Damage for valid JSON that is nested too deeply, or has a number that is too large."""
         # As many brackets as levels are needed: the walk is for the few that have more.
         if line.count(b"{") + line.count(b"[") > LINE_DEPTH_MAX and checks.depth(line) > LINE_DEPTH_MAX:
             raise Damage(f"it is nested deeper than {DATA_DEPTH_MAX} levels")
+        if not checks.has_readable_numbers(line):
+            raise Damage("it has a number that is too large")
 
 
 def version_number(line: bytes) -> int:

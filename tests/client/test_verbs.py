@@ -107,6 +107,14 @@ def test_milestones_are_set_always_once_or_in_place_of_another(client: Client) -
     assert client.milestones() == {"build": "5"}
 
 
+def test_milestones_of_any_size_and_number_are_all_told(client: Client) -> None:
+    values = {f"{number:03}": "\x01" * 65_536 for number in range(50)}
+    for key, value in values.items():
+        client.set_milestone(key, value)
+
+    assert client.milestones() == values
+
+
 def test_totals_are_those_of_what_is_not_in_the_trash(client: Client) -> None:
     client.start("one", tags=["a"]).append("note", "hello")
     client.delete(ended(client, "two", "gone"))

@@ -110,6 +110,39 @@ def test_a_file_of_ours_goes_into_another_daemon_byte_for_byte(home: Path, tmp_p
             daemon.kill()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"event","seq":1,"kind":"a","data":[1],"data":{"q":1},"at":"2026-01-01T00:00:00Z"}',
+        b'{"type":"event","seq":1,"kind":"a","x":' + b"5" * 5000 + b',"at":"2026-01-01T00:00:00Z"}',
+        b'{"type":"event","seq":1,"kind":"a","x":1e400,"at":"2026-01-01T00:00:00Z"}',
+        b'{"type":"event","seq":1,"kind":"a","at":"9999-12-31T23:59:59-23:59"}',
+    ],
+)
+def test_a_line_that_some_reader_would_not_understand_is_where_the_session_ends(
+    daemon: RunningDaemon, peer: Peer, source: Path, line: bytes
+) -> None:
+    source.write_bytes(encoded(HEADER, event(0)) + line + b"\n")
+
+    reply = peer.call("adopt", path=str(source))
+
+    assert (reply["type"], reply["session"]["event_count"]) == ("saved", 1)
+    assert reply["damage"].startswith("line 3 ")
+    check(daemon.data_dir)
+
+
+@pytest.mark.parametrize(
+    "header", [{"parent_seq": 1 << 63}, {"parent_seq": -5}, {"meta": {"x": "y" * 1100000}}]
+)
+def test_a_header_that_cannot_be_kept_is_refused(
+    daemon: RunningDaemon, peer: Peer, source: Path, header: dict[str, object]
+) -> None:
+    source.write_bytes(encoded({**HEADER, **header}, event(0)))
+
+    assert peer.call("adopt", path=str(source))["code"] == "invalid"
+    assert peer.call("ping")["type"] == "pong"
+
+
 def test_adopting_again_changes_nothing(daemon: RunningDaemon, peer: Peer, source: Path) -> None:
     peer.start(name="demo", owner_pid=0)
     source.write_bytes(encoded(HEADER, event(0), footer(event(0))))

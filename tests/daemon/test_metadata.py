@@ -360,3 +360,16 @@ def test_totals_count_what_is_in_the_list(peer: Peer) -> None:
     assert totals["sources"] == {"agent": 1, "app": 1}
     assert totals["duration_seconds"] > 86_400
     assert json.dumps(totals["storage_bytes"]).isdigit()
+
+
+def test_a_session_that_is_its_own_ancestor_inherits_its_events_once(peer: Peer) -> None:
+    ulids = ["01M7AAAA000000000000000001", "01M7AAAA000000000000000002"]
+    for own, parent in (ulids, ulids[::-1]):
+        header = {"ulid": own, "name": "n", "source": "app", "started_at": "2026-01-01T00:00:00Z"}
+        events = [{"kind": "note", "text": own}]
+        born = {**header, "parent_ulid": parent, "parent_seq": 0}
+        assert peer.call("save", header=born, events=events)["type"] == "saved"
+
+    read = peer.call("read", session=ulids[0], inherit=True)
+
+    assert [event["text"] for event in read["events"]] == ulids[::-1]

@@ -15,7 +15,8 @@ from sessiond.storage.directory import DataDirectory
 from sessiond.storage.operations import Appended, AppendEvents, Outcome, StartSession
 from sessiond.storage.store import Store
 from sessiond.writer import BATCH_OPERATIONS_MAX, QUEUE_BYTES_MAX, Writer
-from sessiond_client.wire.messages import NewEvent, Source
+from sessiond_client.wire.messages import ErrorCode, NewEvent, Source
+from tests.checker import check
 
 SESSION = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -115,3 +116,20 @@ async def test_what_waits_behind_a_refused_batch_is_refused_with_it(
     intruder.close()
     writer.close()
     directory.close()
+
+
+def test_a_fault_in_one_operation_costs_the_others_of_its_batch_nothing(tmp_path: Path) -> None:
+    directory, store = open_store(tmp_path)
+    poison = AppendEvents(session=SESSION, events=[None], received_at=0)  # type: ignore[list-item]
+
+    committed = store.commit([append("one"), poison, append("two")])
+
+    one, refused, two = committed.outcomes
+    assert (one, two) == (Appended(0, 0), Appended(1, 1))
+    assert isinstance(refused, Refused)
+    assert refused.code is ErrorCode.INTERNAL
+    assert (committed.event_count, committed.refusal, committed.lagging) == (2, None, frozenset())
+    directory.close()
+    lines = (tmp_path / "sessions" / f"{SESSION}.ndjson").read_bytes().split(b"\n")
+    assert len(lines) == 4
+    check(tmp_path)

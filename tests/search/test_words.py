@@ -52,6 +52,7 @@ def test_a_query_in_words_finds_what_it_says(shared: RunningDaemon, query: str, 
         ("cafe\u0301 noir", "café", "cafe\u0301"),
         ("café noir", "cafe\u0301 noir", "café"),
         ("Ελληνικά και Ρωσικά", "ΕΛΛΗΝΙΚΆ", "Ελληνικά"),
+        ("ΣΟΦΟΣ και", "σοφος", "ΣΟΦΟΣ"),
         ("МОСКВА", "москва", "МОСКВА"),  # noqa: RUF001
         ("日本語 テキスト", "日本語", "日本語"),
         ("run foo-bar.py now", "foo-bar.py", "foo-bar.py"),

@@ -162,12 +162,14 @@ _REQUESTS: dict[str, messages.AnyRequest] = {
     "label": messages.Label(id=17, label="the good one, größer", session=ULID),
     "label-removed": messages.Label(id=17, label="release", session=None),
     "labels": messages.LabelsRequest(id=18),
+    "labels-after": messages.LabelsRequest(id=18, after="release"),
     "milestone-set": messages.MilestoneSet(key="last-build", value=TEXT),
     "milestone-set-full": messages.MilestoneSet(
         id=19, key="last-build", value="8", if_absent=True, expect="7"
     ),
     "milestone-get": messages.MilestoneGet(id=20, key="last-build"),
     "milestones": messages.MilestonesRequest(id=21),
+    "milestones-after": messages.MilestonesRequest(id=21, after="last-build"),
     "fork": messages.Fork(session=ULID),
     "fork-full": messages.Fork(
         id=22, session=ULID, at=41, name="nightly-fork", ulid=OTHER_ULID, owner_pid=0, cli_version="1.2.3"
@@ -302,9 +304,13 @@ _REPLIES: dict[str, messages.AnyReply] = {
     "labels": messages.Labels(
         id=18, labels=[messages.LabelTarget(label="release", session=ULID, name="nightly")]
     ),
+    "labels-more": messages.Labels(
+        id=18, labels=[messages.LabelTarget(label="release", session=ULID, name="nightly")], next="release"
+    ),
     "milestone": messages.Milestone(id=19, key="last-build", value="8", stored=True),
     "milestone-none": messages.Milestone(id=20, key="last-build", value=None),
     "milestones": messages.Milestones(id=21, milestones={"last-build": "8", "größe": TEXT}),
+    "milestones-more": messages.Milestones(id=21, milestones={"last-build": "8"}, next="last-build"),
     "saved": messages.Saved(id=23, session=COMPLETED),
     "saved-damaged": messages.Saved(id=24, session=TRASHED, existed=True, damage="line 7, byte 4096"),
     "deleted": messages.Deleted(id=25, session=ULID, purged=False),

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from sessiond_client.wire.words import ExitCode, Seq
+
 FORMAT_VERSION = 3
 
 
@@ -33,7 +35,7 @@ class HeaderLine(Struct, tag_field="type", tag="header", kw_only=True, frozen=Tr
     cli_version: str | None = None
     engine_base_url: str | None = None
     parent_ulid: str | None = None
-    parent_seq: int | None = None
+    parent_seq: Seq | None = None
     meta: dict[str, Any] = {}
     previous_names: list[str] | UnsetType = UNSET
 
@@ -81,7 +83,7 @@ class FooterLine(Struct, tag_field="type", tag="footer", kw_only=True, frozen=Tr
     ended_at: str
     status: str
     end_reason: str
-    exit_code: int | None
+    exit_code: ExitCode | None
     command_count: int
     event_count: int
     digest: str

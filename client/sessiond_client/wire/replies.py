@@ -152,9 +152,10 @@ class Labelled(Reply, tag="labelled", kw_only=True, frozen=True):
 
 
 class Labels(Reply, tag="labels", kw_only=True, frozen=True):
-    """Answers `labels`, in the order of the labels."""
+    """Answers `labels`, in the order of the labels. `next`, if there are more: what to ask behind."""
 
     labels: list[LabelTarget]
+    next: str | UnsetType = UNSET
 
 
 class Milestone(Reply, tag="milestone", kw_only=True, frozen=True):
@@ -166,9 +167,10 @@ class Milestone(Reply, tag="milestone", kw_only=True, frozen=True):
 
 
 class Milestones(Reply, tag="milestones", kw_only=True, frozen=True):
-    """Answers `milestones`."""
+    """Answers `milestones`, in the order of the keys. `next`, if there are more: what to ask behind."""
 
     milestones: dict[str, str]
+    next: str | UnsetType = UNSET
 
 
 class Saved(Reply, tag="saved", kw_only=True, frozen=True):

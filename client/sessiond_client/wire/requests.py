@@ -213,7 +213,9 @@ class Label(Request[Labelled], tag="label", kw_only=True, frozen=True):
 
 
 class LabelsRequest(Request[Labels], tag="labels", kw_only=True, frozen=True):
-    """The labels in use."""
+    """The labels in use, those behind the label `after`."""
+
+    after: str | None = None
 
 
 class MilestoneSet(Request[Milestone], tag="milestone_set", kw_only=True, frozen=True):
@@ -235,7 +237,9 @@ class MilestoneGet(Request[Milestone], tag="milestone_get", kw_only=True, frozen
 
 
 class MilestonesRequest(Request[Milestones], tag="milestones", kw_only=True, frozen=True):
-    """All milestones."""
+    """Keys and their values, those behind the key `after`."""
+
+    after: str | None = None
 
 
 class Fork(Request[Started], tag="fork", kw_only=True, frozen=True):

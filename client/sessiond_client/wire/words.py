@@ -23,6 +23,9 @@ SHORT_LENGTH_MAX = 4096
 ITEMS_MAX = 256
 """The longest list of tags or kinds in a request."""
 
+META_BYTES_MAX = 1024 * 1024
+"""The largest `meta` of a session, as JSON."""
+
 LIST_LIMIT_DEFAULT = 50
 LIST_LIMIT_MAX = 1000
 LABEL_LENGTH_MAX = 128

@@ -1,0 +1,64 @@
+"""Values at the ends of what there is: times, cursors, and replies as long as a line may be."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.running import RunningDaemon
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_that_has_no_text_in_utc_is_invalid(daemon: RunningDaemon, time: str) -> None:
+    peer = daemon.peer()
+    session = peer.start()
+    event = {"kind": "note", "at": time}
+    header = {"name": "n", "source": "app", "started_at": "2026-01-01T00:00:00Z"}
+    replies = [
+        peer.call("start", started_at=time),
+        peer.call("append", session=session, events=[event]),
+        peer.call("end", session=session, ended_at=time),
+        peer.call("save", header=header, events=[event]),
+        peer.call("save", header={**header, "started_at": time}, events=[]),
+        peer.call("save", header=header, events=[], footer={"status": "completed", "ended_at": time}),
+    ]
+
+    assert [reply.get("code") for reply in replies] == ["invalid"] * 6
+    for field in ("since", "until"):
+        assert peer.call("list", **{field: time})["type"] == "sessions"
+        assert peer.call("read", session=session, **{field: time})["type"] == "events"
+
+
+@pytest.mark.parametrize("cursor", ["9223372036854775808.01M7AAAA000000000000000001", "7", "x.y", ""])
+def test_a_cursor_that_was_never_given_out_is_invalid(daemon: RunningDaemon, cursor: str) -> None:
+    assert daemon.peer().call("list", before=cursor)["code"] == "invalid"
+
+
+def test_replies_are_never_longer_than_a_line_may_be(daemon: RunningDaemon) -> None:
+    peer = daemon.peer()
+    large = "x" * 1_000_000
+    for _ in range(20):
+        peer.start(meta={"x": large})
+    for number in range(150):
+        peer.call("milestone_set", key=f"{number:03}", value="\x01" * 65_536)
+
+    sessions: list[str] = []
+    cursor = None
+    while True:
+        reply = peer.call("list", before=cursor)
+        sessions += [session["ulid"] for session in reply["sessions"]]
+        if (cursor := reply["next"]) is None:
+            break
+    keys: list[str] = []
+    page = peer.call("milestones")
+    keys += page["milestones"]
+    while "next" in page:
+        line = json.dumps(page)
+        assert len(line) < 16 * 1024 * 1024
+        page = peer.call("milestones", after=page["next"])
+        keys += page["milestones"]
+
+    assert len(set(sessions)) == len(sessions) == 20
+    assert keys == [f"{number:03}" for number in range(150)]
+    assert peer.call("start", meta={"x": large * 2})["code"] == "too_large"

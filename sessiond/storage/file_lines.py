@@ -1,4 +1,4 @@
-"""The lines of a session file that may be damaged: how far they can be believed, and in what order they stand.
+"""The lines of a session file that may be damaged: how far they can be believed, and their order.
 
 The one rule: nothing here reads or writes a file; bytes come in, and what they are worth goes out.
 """

@@ -59,6 +59,18 @@ class Process(Protocol):
         """kill -9."""
 
 
+def launch(command: Sequence[str], environ: Mapping[str, str], log: BinaryIO) -> subprocess.Popen[bytes]:
+    """Start a command that is a daemon."""
+    return subprocess.Popen(
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        cwd="/",
+    )
+
+
 class RunningDaemon:
     """`sessiond serve` below a home directory; readiness is told by its own READY message.
 
@@ -91,14 +103,8 @@ class RunningDaemon:
 
     def spawn(self, environ: Mapping[str, str], log: BinaryIO) -> Process:
         """Start the process."""
-        return subprocess.Popen(
-            [*self._under, sys.executable, "-P", "-m", "sessiond", "serve", *self._options],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            cwd="/",
-        )
+        command = [*self._under, sys.executable, "-P", "-m", "sessiond", "serve", *self._options]
+        return launch(command, environ, log)
 
     def _wait_ready(self, notifications: socket.socket) -> None:
         pidfd = os.pidfd_open(self.process.pid)

@@ -148,7 +148,8 @@ class Life:
     def proceed(self, socket: Path, answer_seconds_max: float) -> str:
         """Do the steps that are left: `done`, `lost` (no daemon any more), or the code of a refusal.
 
-        Raises TimeoutError if the daemon neither answers nor hangs up, AssertionError for a wrong answer.
+        `waiting` is a purge whose files the disk does not let go: it is answered when they are gone. Raises
+        TimeoutError if the daemon neither answers nor hangs up otherwise, AssertionError for a wrong answer.
         """
         refusals = 0
         try:
@@ -169,6 +170,10 @@ class Life:
                     gone = "purge" in step.fields and reply.get("code") == "not_found"
                     assert reply["type"] != "error" or gone, (step, reply)
                     self.done += 1
+        except TimeoutError:
+            if "purge" not in STEPS[self.done].fields:
+                raise
+            return "waiting"
         except (EOFError, ConnectionError, FileNotFoundError):
             return "lost"
         return "done"

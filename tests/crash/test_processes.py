@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pytest
 
 from tests.checker import check, lines_in_database, texts
 from tests.running import ROOT, RunningDaemon
 
 PROCESSES = 32
 EVENTS = 500
-KILLS = 20
-EVENTS_BETWEEN_KILLS = 300
+KILLS = 60
 
 
 class Result(NamedTuple):
@@ -80,26 +83,31 @@ def test_thirty_two_processes_record_at_once_into_their_own_and_a_shared_session
     assert_everything_once(daemon, outputs, shared)
 
 
-def test_twenty_kills_of_the_daemon_lose_and_double_nothing(daemon: RunningDaemon, home: Path) -> None:
-    shared = daemon.peer().start(owner_pid=0)
-    first = daemon.peer()
-    first.call("follow")
-    processes, outputs = start_all(daemon, home, shared)
-    at_work: set[str] = set()
-    while len(at_work) < PROCESSES:
-        at_work.update(event["text"].split()[0] for event in first.receive()["events"])
+def storm(kills: int, seed: int) -> dict[str, Any]:
+    """Run a storm; what came of it."""
+    command = [sys.executable, "-m", "tests.crash.storm", str(kills), str(seed)]
+    environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'client'}:{ROOT}"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    sys.stdout.write(done.stdout)
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["violations"] == []
+    assert done.stderr == ""
+    return report
 
-    for _ in range(KILLS):
-        with daemon.peer() as watcher:
-            watcher.call("follow")
-            seen = 0
-            # In the middle of it, whatever the speed of the machine.
-            while seen < EVENTS_BETWEEN_KILLS:
-                seen += len(watcher.receive()["events"])
-        daemon.restart()
 
-    assert [process.wait(120) for process in processes] == [0] * PROCESSES
-    assert_everything_once(daemon, outputs, shared)
+@pytest.mark.timeout(300)
+def test_a_storm_of_sixty_kills_loses_and_doubles_nothing() -> None:
+    report = storm(KILLS, seed=1)
+
+    assert (report["kills"], report["contests"]) == (60, 12)
+    assert report["stored"] >= report["acknowledged"] > KILLS
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_a_storm_of_two_thousand_kills_loses_and_doubles_nothing() -> None:
+    assert storm(2000, seed=2)["stored"] > 2000
 
 
 def test_killed_clients_leave_interrupted_sessions_with_all_that_was_acknowledged(

@@ -8,19 +8,22 @@ and whatever happens before that, all of it is purged.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import anyio
+from msgspec import structs
 
 from sessiond.commits import Wakeup
 from sessiond.errors import Refused
 from sessiond.purger import Purger
 from sessiond.reader import Reader
-from sessiond.storage.catalog import get_session, purged_ulids
+from sessiond.storage.catalog import get_session, purged_ulids, read_events
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.foreign import ForeignSession, Slice, SourceFile
 from sessiond.storage.incoming import IncomingFile
@@ -35,7 +38,7 @@ from sessiond.storage.operations import (
     Stored,
 )
 from sessiond.writer import Writer
-from sessiond_client.wire.messages import ErrorCode, Session
+from sessiond_client.wire.messages import ErrorCode, Read, Session, Status
 
 WAITING_MAX = 256
 """So many adoptions may wait for their turn."""
@@ -124,7 +127,15 @@ class Adopter:
             await self._purged(ulid)
         if session.ulid in await self._reader.ask(purged_ulids):
             await self._purged(session.ulid)
-        if await self._reader.ask(lambda database: get_session(database, session.ulid)) is None:
+        known = await self._reader.ask(lambda database: get_session(database, session.ulid))
+        if known is not None and await self._begins(known, session):
+            how = "and still recording" if known.status is Status.RECORDING else "and longer"
+            raise Refused(
+                ErrorCode.EXISTS,
+                f"session {known.ulid} is here already, {how}: these are its first {session.next_seq} events",
+                "nothing was changed",
+            )
+        if known is None:
             file = IncomingFile(self._files, session.ulid)
             await self._in_thread(lambda: file.require_free(session.byte_count))
         # Noted before: even if we are cancelled here, it will be begun.
@@ -137,6 +148,20 @@ class Adopter:
         if begun.existed:
             del self._unfinished[session.ulid]
         return begun
+
+    async def _begins(self, known: Session, session: Session) -> bool:
+        """Whether a session has less than the one that is here, and all of it stands at its beginning."""
+        less = known.status is Status.RECORDING or session.next_seq < known.next_seq
+        if known.trashed_at or known.started_at != session.started_at or not less:
+            return False
+        digest = hashlib.sha256()
+        request = Read(session=known.ulid, before=session.next_seq)
+        while True:
+            page = await self._reader.ask(partial(read_events, request=request))
+            digest.update(b"".join(line + b"\n" for line in page.lines))
+            if not page.more:
+                return known.next_seq >= session.next_seq and digest.hexdigest() == session.digest
+            request = structs.replace(request, after=page.last)
 
     async def _purged(self, ulid: str) -> None:
         with anyio.move_on_after(PURGE_SECONDS_MAX):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 import socket
 import stat
 from contextlib import suppress
@@ -75,7 +76,10 @@ def take_lock(path: Path, purpose: str, listens_at: Path, *, read_only: bool = F
     except OSError:
         holder = os.fsdecode(os.pread(descriptor, HOLDER_BYTES_MAX, 0)).strip()
         os.close(descriptor)
-        hint = f"it listens at {holder}: set SESSIOND_SOCKET to that" if holder else "it is just starting"
+        hint = "it is just starting"
+        if holder:
+            there = f"SESSIOND_SOCKET={shlex.quote(holder)} sessionctl status"
+            hint = f"it listens at {holder}: set SESSIOND_SOCKET to that, or end it; its pid: {there}"
         raise StartupRefused(f"another sessiond has {purpose}", hint, EXIT_TAKEN) from None
     if not read_only:
         try:

@@ -51,6 +51,23 @@ def record(client: Client, *told: Told, ended: bool = True, **about: Any) -> str
     return session.ulid
 
 
+def terminal_session(client: Client) -> str:
+    """A recorded terminal: colours, a character cut in two, bytes that are no text, two sizes; its ULID."""
+    return record(
+        client,
+        ("resize", None, {"cols": 100, "rows": 30}),
+        ("output", "\x1b[1mgr\u00fc\u00df\x1b[0m\r\n", {}),
+        ("output", "\ufffd", {"b64": "4oI="}),  # the first two bytes of a euro sign
+        ("output", "\ufffd!", {"b64": "rCH/"}),  # its last one, "!", and a byte that is no UTF-8
+        ("input", "q", {}),
+        ("resize", None, {"cols": 80, "rows": 24}),
+        ("marker", "here", {}),
+        ("exit", None, {"exit_code": 3}),
+        meta={"argv": ["sh", "-c", "it's"]},
+        tags=["prod"],
+    )
+
+
 def commands(*texts: str, cwd: str | None = "/src", exit_code: int = 0) -> Sequence[Told]:
     """Finished commands."""
     return [("command", text, {"cwd": cwd, "exit_code": exit_code}) for text in texts]

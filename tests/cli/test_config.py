@@ -143,5 +143,38 @@ def test_edit_opens_the_editor_and_checks_what_it_left(
     assert bad.returncode == 1
     assert b"the daemon would not start with this: log.level: it is a string" in bad.stderr
     assert missing.returncode == 1
-    assert b"cannot be run" in missing.stderr
-    assert file.read_text() == "[log]\nlevel = 5\n"
+    assert b"cannot be started" in missing.stderr
+    assert file.read_text() == '[log]\nlevel = "error"\n'
+    assert f"{file} is as it was, go on with: sessionctl config edit".encode() in bad.stderr
+
+
+def test_what_edit_refused_is_where_the_next_one_goes_on(
+    sessionctl: Sessionctl, file: Path, home: Path
+) -> None:
+    write(file, COMMENTED)
+    editor = home / "editor"
+    editor.write_text('#!/bin/sh\ncp "$1" "$HOME/seen"; [ -z "$TEXT" ] || printf "%s" "$TEXT" > "$1"\n')
+    editor.chmod(0o755)
+
+    sessionctl("config", "edit", EDITOR=str(editor), TEXT="[log]\nlevel = 5\n")
+    again = sessionctl("config", "edit", EDITOR=str(editor), TEXT="[log]\nlevel = 'debug'\n")
+
+    assert (home / "seen").read_text() == "[log]\nlevel = 5\n"
+    assert again.returncode == 0
+    assert file.read_text() == "[log]\nlevel = 'debug'\n"
+    assert [it.name for it in file.parent.iterdir()] == [file.name]
+    sessionctl("config", "edit", EDITOR=str(editor))
+    assert [it.name for it in file.parent.iterdir()] == [file.name]
+
+
+def test_a_broken_file_is_named_once_with_one_advice(sessionctl: Sessionctl, file: Path) -> None:
+    write(file, "[log\n")
+
+    told = sessionctl("config", "list").stderr.decode()
+
+    assert (told.count(str(file)), told.count("mend it with")) == (1, 1)
+
+
+def test_path_and_set_have_json(sessionctl: Sessionctl, file: Path) -> None:
+    assert sessionctl.json("config", "path") == [{"path": str(file)}]
+    assert sessionctl.json("config", "set", "record.env", "PATH, LANG") == [["PATH", "LANG"]]

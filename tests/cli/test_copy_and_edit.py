@@ -183,7 +183,7 @@ def test_without_a_terminal_no_editor_is_opened_that_needs_one(
     result = sessionctl("edit", recorded)
 
     assert (result.returncode, result.stdout) == (2, b"")
-    assert b"vi needs a terminal; set $EDITOR, or give the text with --from" in result.stderr
+    assert b"vi needs a terminal; set $EDITOR" in result.stderr
     assert leftovers(home) == []
 
 

@@ -66,6 +66,17 @@ def test_the_same_commands_are_no_difference_whatever_else_there_is(
     assert sessionctl("diff", "a", "b", "--events").returncode == 1
 
 
+def test_sessions_without_commands_are_not_the_same_for_that(sessionctl: Sessionctl, record: Record) -> None:
+    record("a", ["one\n"], "output")
+    record("b", ["two\n"], "output")
+
+    result = sessionctl("diff", "a", "b")
+
+    told = b"sessionctl: neither a nor b has commands; --events compares their output\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, b"", told)
+    assert b"-output: one\n+output: two\n" in sessionctl("diff", "a", "b", "--events").stdout
+
+
 def test_json_says_where_what_was_removed_and_added(sessionctl: Sessionctl, record: Record) -> None:
     a, b = record("a", ["one", "two", "three"]), record("b", ["one", "2", "II", "three", "four"])
 

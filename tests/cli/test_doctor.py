@@ -88,6 +88,15 @@ def test_commands_that_nobody_delivers_are_told(sessionctl: Sessionctl, daemon: 
     assert "1 shell" in findings(sessionctl)["leftovers"]["detail"]
 
 
+def test_a_socket_that_others_do_not_look_for_is_told(sessionctl: Sessionctl, daemon: RunningDaemon) -> None:
+    found = findings(sessionctl, XDG_RUNTIME_DIR=str(daemon.home), SESSIOND_SOCKET=str(daemon.socket))[
+        "socket"
+    ]
+
+    assert found["verdict"] == "warn"
+    assert f"look for the same recordings at {daemon.home}/sessiond/sessiond.sock" in found["detail"]
+
+
 def test_a_clock_that_was_turned_back_is_told(sessionctl: Sessionctl, daemon: RunningDaemon) -> None:
     with Client.connect(daemon.socket, autostart=False) as client:
         client.start(started_at=datetime.now(UTC) + timedelta(days=1), owner_pid=0)

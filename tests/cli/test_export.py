@@ -10,20 +10,26 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from sessionctl.export.formats import FORMATS, Options
+from sessionctl.export.formats import FORMATS, Options, format_for
 from sessionctl.export.recording import Recording
 from sessiond_client import Client
-from sessiond_client.events import event
 from sessiond_client.wire.messages import Adopt
 from tests.cli.conftest import SESSIONCTL, Sessionctl
-from tests.cli.recorded import START, Told, commands, exported, record, shared_client, shared_daemon
+from tests.cli.recorded import (
+    Told,
+    commands,
+    exported,
+    record,
+    shared_client,
+    shared_daemon,
+    terminal_session,
+)
 from tests.cli.terminal import Terminal
 from tests.running import ROOT, RunningDaemon
 
@@ -50,22 +56,6 @@ class Elements(HTMLParser):
         values = dict(attrs)
         if values.get("http-equiv") == "Content-Security-Policy":
             self.policy = values["content"] or ""
-
-
-def terminal_session(client: Client) -> str:
-    return record(
-        client,
-        ("resize", None, {"cols": 100, "rows": 30}),
-        ("output", "\x1b[1mgr\u00fc\u00df\x1b[0m\r\n", {}),
-        ("output", "\ufffd", {"b64": "4oI="}),  # the first two bytes of a euro sign
-        ("output", "\ufffd!", {"b64": "rCH/"}),  # its last one, "!", and a byte that is no UTF-8
-        ("input", "q", {}),
-        ("resize", None, {"cols": 80, "rows": 24}),
-        ("marker", "here", {}),
-        ("exit", None, {"exit_code": 3}),
-        meta={"argv": ["sh", "-c", "it's"]},
-        tags=["prod"],
-    )
 
 
 # --- the session's own file, and what other programs take for one
@@ -208,88 +198,21 @@ def test_a_session_without_events_has_an_export(client: Client, name: str) -> No
 # --- terminals
 
 
-def test_cast_tells_the_terminal_its_times_and_characters(client: Client) -> None:
-    header, *events = map(json.loads, exported(client, terminal_session(client), "cast").splitlines())
-
-    assert header == {
-        "version": 3,
-        "term": {"cols": 100, "rows": 30, "type": "xterm"},
-        "timestamp": 1795253071,
-        "command": "sh -c 'it'\"'\"'s'",
-        "title": "demo",
-        "tags": ["prod"],
-        "env": {"TERM": "xterm"},
-    }
-    assert events == [
-        [0.5, "o", "\x1b[1mgr\u00fc\u00df\x1b[0m\r\n"],
-        [0.5, "o", "\u20ac!\ufffd"],
-        [0.25, "i", "q"],
-        [0.25, "r", "80x24"],
-        [0.25, "m", "here"],
-        [0.25, "x", "3"],
-    ]
-
-
-def test_cast_knows_the_command_and_terminal_of_an_imported_recording(client: Client) -> None:
-    header = {"command": "ls -l", "env": {"TERM": "vt100", "SHELL": "/bin/sh", "X": 1}}
-    ulid = record(client, meta=header, env={})
-
-    told = json.loads(exported(client, ulid, "cast"))
-    assert (told["command"], told["term"]["type"]) == ("ls -l", "vt100")
-    assert told["env"] == {"SHELL": "/bin/sh", "TERM": "vt100"}
-
-
-def test_cast_gives_output_that_no_terminal_saw_the_carriage_returns_of_one(client: Client) -> None:
-    told: list[Told] = [("output", text, {}) for text in ("one\ntwo\r", "\nthree\r\n", "\n")]
-    of_a_pipe = record(client, *told)
-    of_a_terminal = record(client, ("resize", None, {"cols": 80, "rows": 24}), *told)
-
-    def played(ulid: str) -> str:
-        _, *events = map(json.loads, exported(client, ulid, "cast").splitlines())
-        return "".join(text for _, code, text in events if code == "o")
-
-    assert played(of_a_pipe) == "one\r\ntwo\r\nthree\r\n\r\n"
-    assert played(of_a_terminal) == "one\ntwo\r\nthree\r\n\n"
-
-
-def test_cast_of_version_2_has_absolute_times_and_no_exit(client: Client) -> None:
-    ulid = terminal_session(client)
-
-    header, *events = map(json.loads, exported(client, ulid, "cast", cast_version=2).splitlines())
-    assert (header["version"], header["width"], header["height"]) == (2, 100, 30)
-    assert "term" not in header
-    assert [(at, code) for at, code, _ in events] == [
-        (0.5, "o"),
-        (1.0, "o"),
-        (1.25, "i"),
-        (1.5, "r"),
-        (1.75, "m"),
-    ]
-
-
-def test_cast_never_goes_back_in_time_and_keeps_half_a_character(client: Client) -> None:
-    ulid = record(client, ended=False)
-    moments = [START + timedelta(seconds=2), START - timedelta(seconds=5), START + timedelta(seconds=3)]
-    client.append(ulid, [event("output", "x", None, at) for at in moments])
-    client.append(ulid, [event("output", "?", {"b64": "4oI="}, START + timedelta(seconds=4))])
-
-    _, *events = map(json.loads, exported(client, ulid, "cast").splitlines())
-    assert events == [[2.0, "o", "x"], [0.0, "o", "x"], [1.0, "o", "x"], [1.0, "o", "\ufffd"]]
-
-
-def test_cast_turns_what_else_happened_into_markers(client: Client) -> None:
-    ulid = record(client, *commands("make\x1b"), ("message", "hi\nthere", {}), ("paused", None, {}))
-
-    _, *events = map(json.loads, exported(client, ulid, "cast").splitlines())
-    assert [label for _, code, label in events if code == "m"] == [
-        r"make\x1b",
-        r"message: hi\nthere",
-        "paused",
-    ]
-
-
 def test_txt_is_what_was_on_the_terminal(client: Client) -> None:
     assert exported(client, terminal_session(client), "txt") == "gr\u00fc\u00df\n\u20ac!\ufffd\n"
+
+
+def test_lines_are_not_broken_where_pieces_of_output_end(client: Client) -> None:
+    long = "x" * 100_000
+    many = "".join(f"{number:>8} a line\n" for number in range(10_000))
+    text = f"{long}\r\n{many}{long * 15}\n{many}"
+    told: list[Told] = [("output", text[at : at + 4099], {}) for at in range(0, len(text), 4099)]
+    ulid = record(client, *told)
+
+    assert exported(client, ulid, "txt") == text.replace("\r", "")
+    shown = exported(client, ulid, "md").splitlines()
+    assert [line for line in shown if line.endswith("a line")] == many.splitlines() * 2
+    assert long in shown
 
 
 def test_txt_shows_commands_and_messages_and_controls_nothing(client: Client) -> None:
@@ -313,7 +236,7 @@ def test_md_is_a_transcript(client: Client) -> None:
         "- Exit code: `0`\n"
         "- Host: `box Linux`\n"
         "- Directory: `/src`\n"
-        "- Events: `3, of which 1 commands`\n"
+        "- Events: `3, of which 1 command`\n"
         "\n**`command`** 2026-11-21 09:24:31 UTC, `in /src`, `exit code 0`\n"
         "\n```sh\nmake\n```\n"
         "\n**`output`** 2026-11-21 09:24:32 UTC\n"
@@ -366,6 +289,36 @@ def test_html_without_output_has_no_player(client: Client) -> None:
 
 
 # --- on its way out
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("Makefile", "makefile"),
+        ("Dockerfile", "dockerfile"),
+        (".gitlab-ci.yml", "gitlab-ci"),
+        (".github/workflows/demo.yml", "github-action"),
+        (".circleci/config.yml", "circleci"),
+        ("workflows/demo.yml", None),
+        ("demo.SH", "bash"),
+        ("demo.ndjson", "ndjson"),
+        ("demo", None),
+    ],
+)
+def test_names_that_others_look_for_say_the_format(path: str, name: str | None, tmp_path: Path) -> None:
+    assert format_for(tmp_path / path) == name
+
+
+def test_a_name_that_says_no_format_gets_the_default_and_a_word(
+    sessionctl: Sessionctl, client: Client, tmp_path: Path
+) -> None:
+    ulid = terminal_session(client)
+
+    odd = sessionctl("export", ulid, "-o", str(tmp_path / "a.yml"))
+    sessionctl.out("export", ulid, "-o", str(tmp_path / "b.yml"), "-F", "txt")
+
+    told = "a.yml is written as ndjson, for its name says no format; -F chooses another\n"
+    assert (odd.returncode, odd.stderr.decode()) == (0, f"sessionctl: {tmp_path}/{told}")
 
 
 def test_a_file_is_whole_private_and_not_overwritten(

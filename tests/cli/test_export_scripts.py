@@ -108,6 +108,21 @@ def test_bash_reads_like_what_was_typed(client: Client) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "broken",
+    ["if true; then", "}", "echo $(ls", "for x in a; do", "case x in", ")", "echo a |", "&& ls", "a() {",
+     "done", "`", "[[ a", "echo >", "ls ;; ls", "echo ${x"],
+)  # fmt: skip
+def test_a_command_that_is_none_breaks_nothing_that_follows(client: Client, broken: str) -> None:
+    unknown: dict[str, Any] = {"cwd": None, "exit_code": None}
+    failed = [("command", broken, {**unknown, "exit_code": 2}), ("command", "echo on", {**unknown})]
+    listed = [("command", broken, unknown), ("command", "echo on", unknown)]
+
+    assert bash(exported(client, record(client, *failed), "bash")) == "on\n"
+    script = exported(client, record(client, *listed), "bash").replace("set -e\n", "set +e\n")
+    assert bash(script) == "on\n"
+
+
 def test_every_script_says_where_it_comes_from(client: Client) -> None:
     ulid = record(client, *commands("ls"), hostname="evil\nhost\\")
 

@@ -74,11 +74,15 @@ def test_a_title_without_an_end_swallows_no_more_than_its_limit() -> None:
     assert shown(*pieces).endswith("after\n")
 
 
-def test_a_line_without_end_is_ended() -> None:
-    lines = shown(*["y" * 1000] * 40).split("\n")
+def test_a_line_stays_one_however_long_and_little_of_it_is_kept() -> None:
+    terminal = TerminalText()
+    pieces = [terminal.feed("y" * 1000) for _ in range(40)]
 
-    assert "".join(lines) == "y" * 40_000
-    assert max(map(len, lines)) == LINE_LENGTH_MAX
+    rest = terminal.rest()
+
+    assert "".join(pieces) + rest == "y" * 40_000
+    assert len(rest) < LINE_LENGTH_MAX
+    assert shown("y" * 2 * LINE_LENGTH_MAX, "\r\nz") == "y" * 2 * LINE_LENGTH_MAX + "\nz"
 
 
 @given(st.lists(st.sampled_from(SEQUENCES), max_size=40), st.integers(1, 7))

@@ -363,6 +363,35 @@ def test_what_was_not_applied_to_what_is_here_already_is_said(sessionctl: Sessio
     assert f"{there}, from" in same
 
 
+def test_the_beginning_of_what_is_here_changes_nothing_and_says_so(
+    sessionctl: Sessionctl, files: Path
+) -> None:
+    ulid = sessionctl.out("start", "--detach", "-n", "mine").strip()
+    sessionctl.out("append", ulid, "note", "-", stdin=b"one\ntwo\n")
+    early = put(files, "early.ndjson", sessionctl.out("export", ulid).encode())
+    sessionctl.out("append", ulid, "note", "three")
+
+    while_recording = sessionctl("import", early)
+    sessionctl.out("end", ulid)
+    afterwards = sessionctl("import", early)
+
+    for result, how in ((while_recording, "and still recording"), (afterwards, "and longer")):
+        assert result.returncode == 1
+        assert result.stderr.decode() == (
+            f"sessionctl: {early}: session {ulid} is here already, {how}: these are its first 2 events"
+            " (nothing was changed); nothing of it is stored\n"
+        )
+    assert len(sessionctl.events(ulid)) == 3
+
+
+def test_nul_bytes_in_a_list_end_it_there(sessionctl: Sessionctl, files: Path) -> None:
+    result = sessionctl("import", put(files, "list", b"make\nls\nmak\0\0\0\0\n"))
+
+    assert result.returncode == 1
+    assert b"line 3, byte 8: there are NUL bytes in the line" in result.stderr
+    assert [event["text"] for event in sessionctl.events()] == ["make", "ls"]
+
+
 def test_a_format_that_is_not_so_is_answered_with_what_it_looks_like(
     sessionctl: Sessionctl, files: Path
 ) -> None:

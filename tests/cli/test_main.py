@@ -106,6 +106,19 @@ def test_on_a_terminal_the_list_is_a_table(on_terminal: Start, sessionctl: Sessi
     assert sessionctl.out("show", "--no-events", ulid[-8:]).startswith("# session: nightly")
 
 
+def test_a_row_of_the_list_is_one_line_however_long_names_and_tags_are(
+    on_terminal: Start, sessionctl: Sessionctl
+) -> None:
+    tags = [word for number in range(20) for word in ("-t", f"tag-{number}")]
+    sessionctl.out("start", "--detach", "-n", "n" * 120, *tags)
+
+    terminal = on_terminal("list")
+
+    assert terminal.wait() == 0
+    assert terminal.seen.count(b"\n") == 2
+    assert "nn…".encode() in terminal.seen
+
+
 def test_no_color_means_no_escape_sequences(on_terminal: Start, sessionctl: Sessionctl) -> None:
     ulid = sessionctl.out("start", "--detach").strip()
     sessionctl.out("append", ulid, "error", "x")

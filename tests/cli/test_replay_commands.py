@@ -162,6 +162,15 @@ def test_filters_leave_commands_out_and_dry_run_runs_none(sessionctl: Sessionctl
     assert summary(result) == counts(6, 2, skipped=4)
 
 
+def test_filters_that_leave_nothing_say_so(sessionctl: Sessionctl, record: Record) -> None:
+    ulid = record(["echo one"])
+
+    for options in (["--from", "99"], ["--skip", "0", "--dry-run"], ["--skip-pattern", "echo *"]):
+        result = sessionctl("replay", ulid, *options)
+        told = b"sessionctl: nothing is left to run: 1 command, and all are passed over\n"
+        assert (result.returncode, result.stdout, result.stderr) == (1, b"", told)
+
+
 def test_a_plan_names_what_is_destructive(sessionctl: Sessionctl, record: Record, tmp_path: Path) -> None:
     ulid = record(["ls", "rm -rf x"])
 

@@ -168,6 +168,20 @@ def test_other_events_under_the_same_id_are_refused(daemon: RunningDaemon, peer:
     check(daemon.data_dir)
 
 
+def test_the_beginning_of_a_longer_session_is_told_from_another_one(
+    daemon: RunningDaemon, peer: Peer, source: Path
+) -> None:
+    source.write_bytes(encoded(HEADER, event(0), event(1)))
+    stored = peer.call("adopt", path=str(source))["session"]
+
+    for beginning, how in ((event(0), "is here already, and longer"), (event(0, "other"), "another session")):
+        source.write_bytes(encoded(HEADER, beginning))
+        reply = peer.call("adopt", path=str(source))
+        assert reply["code"] == "exists"
+        assert how in reply["message"]
+    assert peer.call("get", session=ULID)["session"] == stored
+
+
 def test_a_session_in_the_trash_counts_as_there(daemon: RunningDaemon, peer: Peer, source: Path) -> None:
     source.write_bytes(encoded(HEADER, event(0)))
     peer.call("adopt", path=str(source))

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 from typing import Any
 
 import click
 import msgspec
 
+from sessionctl.editor import Editor
 from sessionctl.escape import escape_line
 from sessionctl.exits import ExitCode, Failure, complain
 from sessionctl.installation import settings
 from sessionctl.output import json_option, write_exact, write_json, write_line
 from sessiond_client import paths
 
-EDITOR_DEFAULT = "vi"
+DRAFT_SUFFIX = ".edited"
+"""Of the file beside the settings in which they are edited."""
 
 
 @click.group("config", short_help="Look at and change the daemon's settings.")
 def command() -> None:
     """Look at and change the settings of the daemon, which reads them when it starts.
 
-    `list` and `get` take --json.
+    All but `edit` take --json.
 
     \b
     Examples:
@@ -35,9 +34,11 @@ def command() -> None:
 
 
 @command.command("path")
-def path_command() -> None:
+@json_option
+def path_command(as_json: bool) -> None:
     """Print where the file is, or would be."""
-    write_line(str(paths.config_path()))
+    path = str(paths.config_path())
+    write_json({"path": path}) if as_json else write_line(path)
 
 
 @command.command("list")
@@ -72,31 +73,46 @@ def get_command(key: str, as_json: bool) -> None:
 @command.command("set")
 @click.argument("key")
 @click.argument("value")
-def set_command(key: str, value: str) -> None:
-    """Change the setting KEY. A list is written with commas, or as in TOML. Comments in the file stay."""
+@json_option
+def set_command(key: str, value: str, as_json: bool) -> None:
+    """Change the setting KEY. A list is written with commas, or as in TOML. Comments in the file stay.
+
+    With --json the new value.
+    """
     path = paths.config_path()
     new = settings.parse(key, value)
     settings.write(path, settings.changed(settings.read(path), path, key, new))
+    if as_json:
+        write_json(new)
     _remind()
 
 
 @command.command("edit")
 def edit_command() -> int:
-    """Open the file in $VISUAL or $EDITOR, and check it afterwards."""
+    """Open the settings in $VISUAL or $EDITOR, and take them if the daemon would start with them.
+
+    If it would not, the file stays as it was; what you wrote is kept beside it, and the next `edit` goes on
+    with that.
+    """
     path = paths.config_path()
+    editor = Editor()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or EDITOR_DEFAULT
     before = settings.read(path)
-    try:
-        code = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode
-    except (OSError, ValueError) as error:
-        raise Failure(ExitCode.NEGATIVE, f"the editor {editor!r} cannot be run: {error}") from None
+    draft = path.with_name(f"{path.name}{DRAFT_SUFFIX}")
+    if not draft.exists():
+        settings.write(draft, before)
+    code = editor.run(draft)
+    after = settings.read(draft)
+    wrong = settings.problems(after)
+    if after == before or not (wrong or code):
+        draft.unlink()
     if code:
-        raise Failure(ExitCode.NEGATIVE, f"the editor {editor!r} ended with {code}")
-    after = settings.read(path)
-    if wrong := settings.problems(after, path):
-        raise Failure(ExitCode.NEGATIVE, f"the daemon would not start with this: {'; '.join(wrong)}")
+        raise Failure(ExitCode.NEGATIVE, f"the editor {editor.command!r} ended with {code}")
+    if wrong:
+        kept = "" if after == before else f"; {path} is as it was, go on with: sessionctl config edit"
+        raise Failure(ExitCode.NEGATIVE, f"the daemon would not start with this: {'; '.join(wrong)}{kept}")
     if after != before:
+        settings.write(path, after)
         _remind()
     return ExitCode.OK
 
@@ -105,7 +121,7 @@ def _found() -> dict[str, Any]:
     """What the file sets; refused where the daemon would refuse it."""
     path = paths.config_path()
     text = settings.read(path)
-    if wrong := settings.problems(text, path):
+    if wrong := settings.problems(text):
         raise Failure(ExitCode.NEGATIVE, f"{path}: {'; '.join(wrong)}; mend it with: sessionctl config edit")
     return settings.values(text, path)
 

@@ -85,9 +85,9 @@ class Side(NamedTuple):
 def command(a: str, b: str, events: bool, context: int, no_pager: bool, as_json: bool) -> int:
     """Show what differs between the commands of two sessions, as a unified diff: a line is a command.
 
-    With --events a line is a line of text, behind the kind of its event. Exit code 1: they differ. With
-    --json one object: a, b, differ and changes, each with where it is in a and in b (counted from 0), and
-    the lines removed and added.
+    With --events a line is a line of text, behind the kind of its event. Exit code 1: they differ,
+    or neither has commands to compare. With --json one object: a, b, differ and changes, each with where it
+    is in a and in b (counted from 0), and the lines removed and added.
 
     \b
     Examples:
@@ -97,6 +97,10 @@ def command(a: str, b: str, events: bool, context: int, no_pager: bool, as_json:
     form = form_for(as_json)
     with connect() as client:
         sessions = [resolve(client, reference) for reference in (a, b)]
+        if not events and not any(session.command_count for session in sessions):
+            names = " nor ".join(session.name for session in sessions)
+            message = f"neither {names} has commands; --events compares their output"
+            raise Failure(ExitCode.NEGATIVE, message)
         left, right = (Side(session, _texts(client, session, events)) for session in sessions)
     differ = left.lines != right.lines
     if form is Form.JSON:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +26,7 @@ from sessionctl.edition import (
     text_of,
     write_edited,
 )
+from sessionctl.editor import Editor
 from sessionctl.escape import escape_line
 from sessionctl.exits import ExitCode, Failure, describe
 from sessionctl.export.recording import Recording
@@ -40,8 +38,6 @@ from sessiond_client.client import Client
 from sessiond_client.errors import SessiondError
 from sessiond_client.wire.lines import CommandLine
 from sessiond_client.wire.messages import Session
-
-EDITOR_DEFAULT = "vi"
 
 
 @click.command("edit", short_help="Edit the commands of a session, as a session of their own.")
@@ -85,19 +81,9 @@ def command(session: str, text_path: Path | None, as_json: bool) -> None:
     _tell(info, result, after != before, as_json)
 
 
-def _editor(environ: Mapping[str, str] = os.environ) -> str:
-    """The user's editor; the default one needs a terminal."""
-    chosen = environ.get("VISUAL") or environ.get("EDITOR")
-    if not chosen and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise click.UsageError(
-            f"{EDITOR_DEFAULT} needs a terminal; set $EDITOR, or give the text with --from"
-        )
-    return chosen or EDITOR_DEFAULT
-
-
 def _edited(info: Session, text: str) -> Path:
     """Let the user edit the text; the file with the result. Raises `Failure` if the editor does."""
-    editor = _editor()
+    editor = Editor()
     descriptor, name = tempfile.mkstemp(
         dir=private_folder("edit"), prefix=f"{info.name[:64]}-", suffix=".toml"
     )
@@ -105,31 +91,17 @@ def _edited(info: Session, text: str) -> Path:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     try:
-        with _left_alone():
-            code = subprocess.run([*shlex.split(editor), name], check=False).returncode
-    except (OSError, ValueError) as error:
+        code = editor.run(path)
+    except Failure:
         path.unlink()
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise Failure(
-            ExitCode.NEGATIVE, f"the editor {editor!r} cannot be started: {why}; set $EDITOR"
-        ) from None
+        raise
     if code:
         kept = _kept_words(path, info) if path.read_bytes() != text.encode() else None
         if kept is None:
             path.unlink()
-        message = f"the editor {editor!r} ended with {code}; nothing was changed"
+        message = f"the editor {editor.command!r} ended with {code}; nothing was changed"
         raise Failure(ExitCode.NEGATIVE, message if kept is None else f"{message}; {kept}")
     return path
-
-
-@contextmanager
-def _left_alone() -> Iterator[None]:
-    """Ctrl-C is for the editor. A handler, other than being ignored, is not handed on to it."""
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

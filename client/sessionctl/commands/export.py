@@ -13,9 +13,9 @@ import click
 
 from sessionctl.connection import connect
 from sessionctl.escape import escape_line
-from sessionctl.exits import ExitCode, Failure
+from sessionctl.exits import ExitCode, Failure, complain
 from sessionctl.export.destination import write_to_file, write_to_stdout
-from sessionctl.export.formats import FORMATS, Options, format_named
+from sessionctl.export.formats import FORMATS, Options, format_for, format_named
 from sessionctl.export.progress import progress_bar
 from sessionctl.export.recording import Recording
 from sessionctl.options import completed, session_argument
@@ -23,14 +23,7 @@ from sessionctl.output import write_json
 from sessionctl.reference import resolve
 
 STDOUT = "-"
-ENDINGS = {
-    ".cast": "cast",
-    ".html": "html",
-    ".json": "json",
-    ".md": "md",
-    ".sh": "bash",
-    ".txt": "txt",
-}
+FORMAT_DEFAULT = "ndjson"
 
 
 @click.command("export", short_help="Write a session in another format.")
@@ -40,7 +33,7 @@ ENDINGS = {
     "--format",
     "format_name",
     shell_complete=completed("export_formats"),
-    help="One of the formats below (default: by the ending of FILE, else ndjson).",
+    help="One of the formats below (default: by the name of FILE, else ndjson).",
 )
 @click.option("-o", "--output", default=STDOUT, metavar="FILE", help="Where to (default: standard output).")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
@@ -88,7 +81,8 @@ def command(
     """
     if as_json and output == STDOUT:
         raise click.UsageError("--json is for -o FILE: standard output has the export")
-    name = format_name or ENDINGS.get(Path(output).suffix, "ndjson")
+    seen = None if format_name or output == STDOUT else format_for(Path(output))
+    name = format_name or seen or FORMAT_DEFAULT
     chosen = format_named(name)
     if (pairs or parameterize) and not chosen.script:
         scripts = ", ".join(name for name, entry in FORMATS.items() if entry.script)
@@ -99,6 +93,8 @@ def command(
         with progress_bar(info.next_seq, escape_line(info.name), output == STDOUT) as progress:
             chunks = chosen.chunks(Recording(client, info, progress), options)
             _write(output, chunks, force)
+    if output != STDOUT and not (format_name or seen):
+        complain(f"{output} is written as {name}, for its name says no format; -F chooses another")
     if as_json:
         path = Path(output).absolute()
         write_json({"session": info.ulid, "format": name, "path": str(path), "bytes": path.stat().st_size})

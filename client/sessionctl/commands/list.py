@@ -137,7 +137,10 @@ def _columns(session: Session) -> list[str]:
 
 
 def _draw(sessions: list[Session]) -> int:
-    """A table on the terminal. Every cell is plain text: nothing in a session is taken for markup."""
+    """A table on the terminal, a line each, long names and tags shortened.
+
+    Every cell is plain text: nothing in a session is taken for markup.
+    """
     if not sessions:
         return 0
     from rich.console import Console
@@ -147,18 +150,18 @@ def _draw(sessions: list[Session]) -> int:
     colours = colours_wanted()
     table = Table(box=None, pad_edge=False, header_style="bold" if colours else "")
     for heading in ("name", "status", "started", "took", "events", "tags", "id"):
-        folds = heading in {"name", "tags"}
+        shrinks = heading in {"name", "tags"}
         right = heading in {"took", "events"}
-        table.add_column(heading, justify="right" if right else "left", no_wrap=not folds, overflow="fold")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=not shrinks)
     now = datetime.now(UTC)
     for session in sessions:
         table.add_row(
-            Text(escape_line(session.name)),
+            Text(escape_line(session.name), no_wrap=True, overflow="ellipsis"),
             Text(_outcome(session), style=_STYLES[session.status] if colours else ""),
             Text(local_time(session.started_at).strftime("%Y-%m-%d %H:%M")),
             Text(_took(session, now)),
             Text(str(session.event_count)),
-            Text(escape_line(" ".join(session.tags))),
+            Text(escape_line(" ".join(session.tags)), no_wrap=True, overflow="ellipsis"),
             Text(session.ulid[-SHORT_ID_LENGTH:], style="dim" if colours else ""),
         )
     Console(highlight=False, no_color=not colours, force_terminal=colours or None).print(table)

@@ -21,7 +21,7 @@ from sessionctl.connection import connect
 from sessionctl.escape import escape_line
 from sessionctl.exits import ExitCode, Failure, complain
 from sessionctl.options import session_argument
-from sessionctl.output import Form, colours_wanted, form_for, json_option, write_json, write_line
+from sessionctl.output import Form, colours_wanted, counted, form_for, json_option, write_json, write_line
 from sessionctl.patterns import pattern_option
 from sessionctl.reference import resolve
 from sessionctl.replaying.danger import Dangers, Level
@@ -245,9 +245,13 @@ def _run(
     summary = Summary(session=info.ulid, total=info.command_count)
     interrupted = False
     signals = EndingSignals()
+    wanted = Wanted(first, skip, [glob for words in globs for glob in words.split(",") if glob])
+    if not any(map(wanted.admits, _steps(client, info))):
+        commands = counted(info.command_count, "command")
+        raise Failure(ExitCode.NEGATIVE, f"nothing is left to run: {commands}, and all are passed over")
     rerun = Rerun(
         lambda: _steps(client, info),
-        Wanted(first, skip, [glob for words in globs for glob in words.split(",") if glob]),
+        wanted,
         Dangers(Level(level), patterns),
         Policy.ALLOW if force else None if policy is None else Policy(policy),
         Questions(signals) if asks else None,

@@ -19,6 +19,7 @@ import msgspec
 from sessionctl.escape import escape_line
 from sessionctl.export.formats import Options
 from sessionctl.export.recording import Recording
+from sessionctl.names import is_name
 from sessionctl.terminal.newlines import Newlines
 from sessionctl.transcripts.transcript import raw_bytes
 from sessiond_client.wire.lines import Event
@@ -114,11 +115,17 @@ def _header(info: Session, size: tuple[int, int], version: int) -> dict[str, Any
         header["command"] = shlex.join(map(str, argv))
     elif isinstance(info.meta.get("command"), str):  # of an imported recording
         header["command"] = info.meta["command"]
-    header["title"] = info.name
+    header["title"] = _title(info)
     if version == 3 and info.tags:
         header["tags"] = info.tags
     header["env"] = env
     return header
+
+
+def _title(info: Session) -> str:
+    """The name; of an imported recording the title, if that could not become the name."""
+    imported = info.meta.get("title")
+    return imported if isinstance(imported, str) and not is_name(imported) else info.name
 
 
 def _env(info: Session) -> dict[str, str]:
@@ -136,8 +143,10 @@ def _size(event: Event) -> tuple[int, int] | None:
 
 
 def _label(event: Event) -> str:
-    """A chapter: the text of a marker or a command, what kind it is for all others."""
+    """A chapter: a marker as it is, the text of a command, what kind it is for all others."""
+    if event.kind == "marker":
+        return event.text or ""
     text = escape_line((event.text or "")[:LABEL_LENGTH_MAX])
-    if event.kind in {"marker", "command", "command_start"}:
+    if event.kind in {"command", "command_start"}:
         return text
     return f"{event.kind}: {text}" if text else event.kind

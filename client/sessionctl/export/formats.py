@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
@@ -32,7 +33,7 @@ class Format(Struct, frozen=True):
     script: bool = False
 
     def chunks(self, recording: Recording, options: Options) -> Iterator[bytes]:
-        """The session in this format; each chunk ends with a whole line."""
+        """The session in this format; each chunk ends with a whole line, or a part of a very long one."""
         made = getattr(import_module(f"sessionctl.export.{self.module}"), self.function)
         return cast("Iterator[bytes]", made(recording, options))
 
@@ -53,6 +54,38 @@ FORMATS = {
     "circleci": Format("pipeline", "a CircleCI configuration", "circleci", script=True),
 }
 ALIASES = {"markdown": "md", "asciicast": "cast", "text": "txt"}
+
+
+ENDINGS = {
+    ".cast": "cast",
+    ".htm": "html",
+    ".html": "html",
+    ".json": "json",
+    ".jsonl": "ndjson",
+    ".md": "md",
+    ".mk": "makefile",
+    ".ndjson": "ndjson",
+    ".sh": "bash",
+    ".txt": "txt",
+}
+NAMES = {
+    "makefile": "makefile",
+    "gnumakefile": "makefile",
+    "dockerfile": "dockerfile",
+    "containerfile": "dockerfile",
+    ".gitlab-ci.yml": "gitlab-ci",
+}
+"""What make, Docker and GitLab look for, in small letters."""
+
+
+def format_for(path: Path) -> str | None:
+    """The format that a file's name stands for; None if it stands for none."""
+    *_, above, folder, name = ("", "", *path.absolute().parts)
+    if name in {"config.yml", "config.yaml"} and folder == ".circleci":
+        return "circleci"
+    if (above, folder) == (".github", "workflows") and path.suffix in {".yml", ".yaml"}:
+        return "github-action"
+    return NAMES.get(name.lower()) or ENDINGS.get(path.suffix.lower())
 
 
 def format_named(name: str) -> Format:

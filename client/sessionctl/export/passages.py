@@ -1,7 +1,8 @@
 """A session as passages to read: stretches of terminal output, and the events between them.
 
 Owns what a reader gets to see. The one rule: every text that leaves here is escaped, and no passage of output
-is longer than `PASSAGE_LENGTH_MAX`, whatever the session's length.
+is much longer than `PASSAGE_LENGTH_MAX`, whatever the session's length; it ends with a whole line, unless
+that is longer than `LINE_LENGTH_MAX`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from sessiond_client.wire.lines import Event
 from sessiond_client.wire.messages import Session
 
 PASSAGE_LENGTH_MAX = 64 * 1024
-"""After so many characters of output a new passage begins."""
+"""After so many characters of output a new passage begins with the next line."""
+
+LINE_LENGTH_MAX = 1024 * 1024
+"""A longer line goes on in the next passage."""
 
 SILENT_KINDS = frozenset({"input", "resize"})
 """What was typed is seen in the output, as far as it was shown; sizes are for players."""
@@ -32,13 +36,17 @@ _COMMAND_FACTS = ("index", "cwd", "started_at", "ended_at", "exit_code", "durati
 
 
 class Passage(Struct, frozen=True, kw_only=True):
-    """`kind` of event, when it was, `notes` for the headline, the `text`, and other `facts` as JSON."""
+    """`kind` of event, when it was, `notes` for the headline, the `text`, and other `facts` as JSON.
+
+    `goes_on`: its last line does, in the next passage.
+    """
 
     kind: str
     at: str
     text: str
     notes: list[str] = []
     facts: str = ""
+    goes_on: bool = False
 
 
 def passages(recording: Recording) -> Iterator[Passage]:
@@ -88,27 +96,40 @@ class _Output:
 
     def passages(self, event: Event) -> Iterator[Passage]:
         self._since = self._since or event.at
-        self._gather(self._terminal.feed(self._decoder.decode(raw_bytes(event))))
-        if self._length > PASSAGE_LENGTH_MAX:
-            yield from self._taken()
+        text = self._terminal.feed(self._decoder.decode(raw_bytes(event)))
+        self._gather(text)
+        if text and self._length > PASSAGE_LENGTH_MAX:
+            yield from self._full(event.at)
 
     def rest(self) -> Iterator[Passage]:
         if self._since is not None:
             self._gather(self._terminal.feed(self._decoder.decode(b"", final=True)))
             self._gather(self._terminal.rest())
-            yield from self._taken()
+            text = "".join(self._parts)
+            self._parts.clear()
+            self._length = 0
+            if text:
+                yield self._passage(text)
             self._since = None
 
     def _gather(self, text: str) -> None:
-        self._parts.append(text)
-        self._length += len(text)
-
-    def _taken(self) -> Iterator[Passage]:
-        text = "".join(self._parts)
-        self._parts.clear()
-        self._length = 0
         if text:
-            yield Passage(kind="output", at=self._since or "", text=escape(text).removesuffix("\n"))
+            self._parts.append(text)
+            self._length += len(text)
+
+    def _full(self, now: str) -> Iterator[Passage]:
+        """The whole lines there are; a line that is too long, as far as it has come."""
+        text = "".join(self._parts)
+        end = text.rfind("\n") + 1 or (len(text) if len(text) > LINE_LENGTH_MAX else 0)
+        self._parts = [text[end:]]
+        self._length = len(text) - end
+        if end:
+            yield self._passage(text[:end], goes_on=not text.endswith("\n", 0, end))
+            self._since = now
+
+    def _passage(self, text: str, *, goes_on: bool = False) -> Passage:
+        shown = escape(text).removesuffix("\n")
+        return Passage(kind="output", at=self._since or "", text=shown, goes_on=goes_on)
 
 
 def _passage(event: Event) -> Passage:

@@ -20,7 +20,7 @@ def export(recording: Recording, _options: Options) -> Iterator[bytes]:
     """One passage after the other."""
     for passage in passages(recording):
         if passage.kind not in UNSEEN_KINDS:
-            yield (_text(passage) + "\n").encode()
+            yield (_text(passage) + ("" if passage.goes_on else "\n")).encode()
 
 
 def _text(passage: Passage) -> str:

@@ -1,7 +1,8 @@
 """Recorded command lines as text of a shell script.
 
 Owns what this package knows of the shell's quoting. The one rule: a command never reaches beyond itself.
-One whose quotes do not close is handed to `eval`, where it fails alone instead of swallowing what follows.
+One whose quotes do not close is handed to `eval`, where it fails alone instead of swallowing what follows; in
+a script that one shell reads to its end, so is one that may be no whole command.
 What is not understood here (here-documents, command substitution) is left as it is. Source: POSIX.1-2024,
 Shell Command Language, 2.2; Bash manual, 3.1.2.
 """
@@ -34,6 +35,14 @@ _CLOSING = {
 _QUOTES = {"'": Quote.SINGLE, '"': Quote.DOUBLE, "$'": Quote.ANSI, "#": Quote.COMMENT}
 _HERE_DOCUMENT = re.compile(r"(?<!<)<<(-?)[ \t]*(\\?)(['\"]?)([^\s'\"<>|&;()\\]+)\3")
 _NESTING = re.compile(r"<<|`|\$[({\"]")
+_PAIRS = (("(", ")"), ("{", "}"))
+_COMPOUND = re.compile(
+    r"(?<![^\s;&|(`])(?:if|then|else|elif|fi|for|select|while|until|do|done|case|esac|function|coproc|\[\[|[{}])"
+    r"(?![^\s;&|)`])|(?<![$<>])\(|;;|[|&;<>(]\s*\Z|\A\s*[|&;)]|[|&;<>(]\s*[|;)]|[|;]\s*&|&\s+&"
+)
+"""What can begin, go on or end a command of several parts, or stands where a word is missing."""
+
+_UNKNOWN = "\ufffd"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 _ANSI_SPECIAL = re.compile(r"[\x00-\x1f\x7f\\']")
 _ANSI_SHORT = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
@@ -41,8 +50,19 @@ _ANSI_SHORT = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\\": r"\\", "'": r"\'"}
 
 def verbatim(text: str) -> str:
     """The command as it was typed, if it ends where it ends; it may have several lines."""
-    text = text.replace("\0", "\ufffd")  # no shell takes it
+    text = text.replace("\0", _UNKNOWN)  # no shell takes it
     return text if _is_closed(text) else f"eval {shlex.quote(text)}"
+
+
+def contained(text: str) -> str:
+    """As `verbatim`, for a command of which nobody knows whether a shell ever took it for whole."""
+    if (
+        _COMPOUND.search(text)
+        or text.count("`") % 2
+        or any(text.count(a) != text.count(b) for a, b in _PAIRS)
+    ):
+        return f"eval {shlex.quote(text.replace(chr(0), _UNKNOWN))}"
+    return verbatim(text)
 
 
 def one_line(text: str) -> str:
@@ -63,7 +83,7 @@ def ansi_quoted(text: str) -> str:
     def escaped(match: re.Match[str]) -> str:
         character = match.group()
         if character == "\0":
-            return "\ufffd"
+            return _UNKNOWN
         return _ANSI_SHORT.get(character) or f"\\x{ord(character):02x}"
 
     return f"$'{_ANSI_SPECIAL.sub(escaped, text)}'"

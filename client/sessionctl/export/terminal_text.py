@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 LINE_LENGTH_MAX = 16 * 1024
-"""A longer line is ended here, so that output without newlines needs no more memory than this."""
+"""Of a longer line, the beginning is settled: it is given out, and the cursor no longer gets back to it."""
 
 SEQUENCE_LENGTH_MAX = 256
 """A control sequence that is longer was none: its beginning is dropped, the rest is text."""
@@ -37,11 +37,12 @@ class TerminalText:
     def __init__(self) -> None:
         self._line = ""
         self._column = 0
+        self._begun = False
         self._held = ""
         self._skipped: int | None = None
 
     def feed(self, text: str) -> str:
-        """The lines that this piece finishes, each with its newline; often none."""
+        """The lines that this piece finishes, each with its newline, and what is settled of a longer one."""
         text = self._held + text
         self._held = ""
         finished: list[str] = []
@@ -75,7 +76,7 @@ class TerminalText:
 
     def rest(self) -> str:
         """The last line, which has no newline; afterwards all is as at the beginning."""
-        line, self._line, self._column = self._line, "", 0
+        line, self._line, self._column, self._begun = self._line, "", 0, False
         self._held, self._skipped = "", None
         return line.rstrip(" ")
 
@@ -99,7 +100,8 @@ class TerminalText:
                 self._line = line[:column].ljust(column) + part + line[column + len(part) :]
             self._column = column + len(part)
             if self._column == LINE_LENGTH_MAX:
-                self._end_line(finished)
+                finished.append(self._line)
+                self._line, self._column, self._begun = "", 0, True
 
     def _control(self, control: str, finished: list[str]) -> None:
         if control in "\n\x0b\x0c\x85":
@@ -113,7 +115,7 @@ class TerminalText:
 
     def _end_line(self, finished: list[str]) -> None:
         finished.append(self._line.rstrip(" ") + "\n")
-        self._line, self._column = "", 0
+        self._line, self._column, self._begun = "", 0, False
 
     def _move(self, final: str, numbers: str, finished: list[str]) -> None:
         """A control sequence: what it does to this line, or an end to it if it leads to another."""
@@ -137,5 +139,5 @@ class TerminalText:
             self._line = line[:column] + " " * min(steps, len(line[column:])) + line[column + steps :]
         elif final == "@":
             self._line = (line[:column] + " " * steps + line[column:])[:LINE_LENGTH_MAX]
-        elif final in "ABEFHfdJ" and line.strip():
+        elif final in "ABEFHfdJ" and (line.strip() or self._begun):
             self._end_line(finished)

@@ -103,5 +103,18 @@ def _kind_of_json(source: Source, head: bytes) -> Format:
 
 
 def _is_binary(head: bytes) -> bool:
+    if b"\0" in head:
+        # A file that a crash has damaged has whole lines of text before its NUL bytes.
+        head = head[: head.rfind(b"\n", 0, head.index(b"\0")) + 1]
+        if not head.strip() or not _is_utf8(head):
+            return True
     controls = len(head) - len(head.translate(None, _CONTROLS))
-    return b"\0" in head or controls > len(head) * CONTROLS_SHARE_MAX
+    return controls > len(head) * CONTROLS_SHARE_MAX
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

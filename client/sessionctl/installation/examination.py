@@ -149,7 +149,15 @@ def _socket(name: str, around: Surroundings) -> Finding:
         return _fail(name, f"{path} is no socket", f"look what it is, and remove it: rm {path}")
     if about.st_uid != os.getuid() or about.st_mode & 0o077:
         return _fail(name, f"{path} is open to others", f"stop the daemon, remove it: rm {path}")
+    usual = _usual_socket(around.environ)
+    if path != usual:
+        detail = f"SESSIOND_SOCKET is {path}; programs without it look for the same recordings at {usual}"
+        return _warn(name, detail, "set it for everything that you start, or for nothing")
     return _pass(name, str(path))
+
+
+def _usual_socket(environ: Mapping[str, str]) -> Path:
+    return paths.socket_path({key: value for key, value in environ.items() if key != "SESSIOND_SOCKET"})
 
 
 def _runtime(name: str, around: Surroundings) -> Finding:
@@ -201,7 +209,7 @@ def _configuration(name: str, around: Surroundings) -> Finding:
     path = paths.config_path(around.environ)
     if not path.exists():
         return _pass(name, f"all defaults; {path} is not there")
-    if wrong := settings.problems(settings.read(path), path):
+    if wrong := settings.problems(settings.read(path)):
         return _fail(name, "; ".join(wrong), "sessionctl config edit")
     return _pass(name, str(path))
 

@@ -82,9 +82,13 @@ def read(path: Path) -> str:
 def values(text: str, path: Path) -> dict[str, Any]:
     """What the file sets, by dotted name. Raises `Failure` if it is no TOML."""
     try:
-        tables = tomllib.loads(text)
+        return _values(text)
     except tomllib.TOMLDecodeError as error:
         raise Failure(ExitCode.NEGATIVE, f"{path}: {error}; mend it with: sessionctl config edit") from None
+
+
+def _values(text: str) -> dict[str, Any]:
+    tables = tomllib.loads(text)
     found: dict[str, Any] = {}
     for table, content in tables.items():
         if isinstance(content, dict):
@@ -94,12 +98,12 @@ def values(text: str, path: Path) -> dict[str, Any]:
     return found
 
 
-def problems(text: str, path: Path) -> list[str]:
+def problems(text: str) -> list[str]:
     """Why the daemon would not start with this file; nothing if it would."""
     try:
-        found = values(text, path)
-    except Failure as failure:
-        return [failure.message]
+        found = _values(text)
+    except tomllib.TOMLDecodeError as error:
+        return [str(error)]
     return [
         f"{key}: there is no such setting" if key not in SETTINGS else f"{key}: {wrong}"
         for key, value in found.items()
@@ -128,7 +132,7 @@ def changed(text: str, path: Path, key: str, value: Value) -> str:
     import tomlkit
 
     values(text, path)
-    if wrong := [problem for problem in problems(text, path) if not problem.startswith(f"{key}: ")]:
+    if wrong := [problem for problem in problems(text) if not problem.startswith(f"{key}: ")]:
         raise Failure(ExitCode.NEGATIVE, f"{path}: {'; '.join(wrong)}; mend it with: sessionctl config edit")
     document = tomlkit.parse(text)
     table, _, name = key.partition(".")

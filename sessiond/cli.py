@@ -1,4 +1,4 @@
-"""The `sessiond` command: `serve` and `version`.
+"""The `sessiond` command: `serve`, `check`, `rebuild` and `version`.
 
 The one rule: a person at a terminal sees one clear line for whatever goes wrong, never a traceback.
 """
@@ -8,15 +8,44 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
 from sessiond import __version__
-from sessiond.errors import EXIT_STORAGE, StartupRefused, StorageFailed
+from sessiond.errors import EXIT_STORAGE, Refused, StartupRefused, StorageFailed
+
+LOOKING_AFTER = ("check", "rebuild")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Imports those that look after the data when they are called; what is refused becomes a line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *LOOKING_AFTER])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in LOOKING_AFTER:
+            return cast("click.Command", import_module(f"sessiond.commands.{cmd_name}").command)
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StartupRefused as refusal:
+            click.echo(f"sessiond: {refusal}", err=True)
+            sys.exit(refusal.exit_code)
+        except StorageFailed as failure:
+            click.echo(f"sessiond: {failure}", err=True)
+            sys.exit(EXIT_STORAGE)
+        except Refused as refusal:
+            click.echo(f"sessiond: {refusal.message}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sessiond")
 def main() -> None:
     """The flight recorder's daemon. `sessionctl` talks to it.
@@ -48,9 +77,6 @@ def serve(data_dir: Path | None, socket_path: Path | None) -> None:
         loaded = config.load(os.environ, data_dir, socket_path)
         log.configure(loaded.settings.log.level)
         sys.exit(daemon.serve(loaded))
-    except StartupRefused as refusal:
-        click.echo(f"sessiond: {refusal}", err=True)
-        sys.exit(refusal.exit_code)
     except StorageFailed as failure:
         with suppress(OSError):
             mark_suspect(loaded.data_dir)

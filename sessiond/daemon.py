@@ -54,6 +54,7 @@ from sessiond.storage.operations import Owner
 from sessiond.storage.store import Store
 from sessiond.syncer import Syncer
 from sessiond.systemd import Notifier, inherited_socket, watchdog_seconds
+from sessiond.verifying import Verifying
 from sessiond.watchdog import Watchdog
 from sessiond.writer import Writer
 from sessiond_client import paths
@@ -81,6 +82,7 @@ class Parts:
     owners: Owners
     server: Server
     handlers: Handlers
+    verifying: Verifying
 
 
 def build(config: Config, directory: DataDirectory, clock: Clock) -> Parts:
@@ -130,6 +132,7 @@ def _assemble(
     settler = Settler(writer, reader, files, _nothing if syncer is None else syncer.hurry)
     purger = Purger(writer, files, indexer.forget, purged)
     adopter = Adopter(writer, reader, purger, files)
+    verifying = Verifying(config.data_dir, files, clock)
     handlers = Handlers(
         config=config,
         clock=clock,
@@ -143,6 +146,7 @@ def _assemble(
             clock=clock, writer=writer, reader=reader, owners=owners, settler=settler, purger=purger
         ),
         searching=Searching(indexer, searchers, clock),
+        verifying=verifying,
         settler=settler,
         recovery={} if directory is None else directory.recovery.counters,
         distrust=distrust,
@@ -150,6 +154,7 @@ def _assemble(
     return Parts(
         directory=directory, syncer=syncer, indexer=indexer, distrust=distrust, writer=writer, reader=reader,
         settler=settler, purger=purger, adopter=adopter, owners=owners, server=server, handlers=handlers,
+        verifying=verifying,
     )  # fmt: skip
 
 
@@ -194,7 +199,7 @@ def _serve(config: Config, clock: Clock, failures: Failures) -> int:
             parts = build(config, directory, clock)
         else:
             parts = build_distrusting(config, clock, distrust)
-        for part in (parts.syncer, parts.writer, parts.reader, parts.indexer, parts.adopter):
+        for part in (parts.syncer, parts.writer, parts.reader, parts.indexer, parts.adopter, parts.verifying):
             if part is not None:
                 stack.callback(part.close)
         try:

@@ -45,6 +45,7 @@ from sessiond.storage.operations import (
     StartSession,
     Stored,
 )
+from sessiond.verifying import Verifying
 from sessiond.writer import Writer
 from sessiond_client.wire import messages
 from sessiond_client.wire.messages import EndReason, ErrorCode, Reply, Session, Status
@@ -70,6 +71,7 @@ class Handlers:
         server: Server,
         metadata: Metadata,
         searching: Searching,
+        verifying: Verifying,
         settler: Settler,
         recovery: dict[str, int],
         distrust: Distrust | None = None,
@@ -111,6 +113,7 @@ class Handlers:
             messages.Ping: self._ping,
             **metadata.verbs(),
             **searching.verbs(),
+            **verifying.verbs(),
         }
 
     def start(self, tasks: TaskGroup) -> None:

@@ -61,9 +61,10 @@ def require_no_links(directory: Path) -> None:
                 raise StartupRefused(f"{entry.path} is a link", "put what it leads to in its place")
 
 
-def take_lock(path: Path, purpose: str, listens_at: Path, *, read_only: bool = False) -> int:
-    """Lock a file for life, and say in it where its holder listens, unless nothing may be written.
+def take_lock(path: Path, purpose: str, holder: Path | str, *, read_only: bool = False) -> int:
+    """Lock a file for life, and say in it where its holder listens, or what it is.
 
+    With `read_only` nothing is written.
     Raises StartupRefused, with exit 75 if another process has it.
     """
     flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
@@ -74,17 +75,17 @@ def take_lock(path: Path, purpose: str, listens_at: Path, *, read_only: bool = F
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        holder = os.fsdecode(os.pread(descriptor, HOLDER_BYTES_MAX, 0)).strip()
+        other = os.fsdecode(os.pread(descriptor, HOLDER_BYTES_MAX, 0)).strip()
         os.close(descriptor)
-        hint = "it is just starting"
-        if holder:
-            there = f"SESSIOND_SOCKET={shlex.quote(holder)} sessionctl status"
-            hint = f"it listens at {holder}: set SESSIOND_SOCKET to that, or end it; its pid: {there}"
+        hint = f"{other} is at work: wait until it ends" if other else "it is just starting"
+        if other.startswith("/"):
+            there = f"SESSIOND_SOCKET={shlex.quote(other)} sessionctl status"
+            hint = f"it listens at {other}: set SESSIOND_SOCKET to that, or end it; its pid: {there}"
         raise StartupRefused(f"another sessiond has {purpose}", hint, EXIT_TAKEN) from None
     if not read_only:
         try:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, os.fsencode(listens_at) + b"\n", 0)
+            os.pwrite(descriptor, os.fsencode(holder) + b"\n", 0)
         except OSError as error:
             os.close(descriptor)
             raise _unusable(path, purpose, error, "see to the disk") from None

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import apsw
 
 from sessiond.errors import database_damaged, database_held, database_unreadable
 from sessiond.storage.database import open_reader
+from sessiond.storage.directory import mark_suspect
 
 READERS_MAX = 4
 
@@ -40,6 +42,8 @@ class Reader:
         try:
             return question(self._connection())
         except (apsw.CorruptError, apsw.NotADBError) as error:
+            with suppress(OSError):
+                mark_suspect(self._path.parent)
             raise database_damaged(self._path, error) from None
         except (apsw.BusyError, apsw.LockedError):
             raise database_held() from None

@@ -56,6 +56,7 @@ SECTIONS = {
     },
     "The installation": {
         "status": "Show how the daemon is.",
+        "verify": "Compare every line of database and files.",
         "doctor": "Check that everything is as it should be.",
         "config": "Look at and change the daemon's settings.",
         "completions": "Print the completions of a shell.",

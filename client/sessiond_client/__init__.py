@@ -37,6 +37,7 @@ from sessiond_client.wire.lines import Event
 from sessiond_client.wire.messages import (
     EndReason,
     ErrorCode,
+    Fault,
     Hit,
     Hits,
     Labelled,
@@ -53,6 +54,7 @@ from sessiond_client.wire.messages import (
     StatsReply,
     Status,
     TagCount,
+    Verified,
 )
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ __all__ = [
     "ErrorCode",
     "Event",
     "EventPage",
+    "Fault",
     "Follower",
     "Hit",
     "Hits",
@@ -111,6 +114,7 @@ __all__ = [
     "StatsReply",
     "Status",
     "TagCount",
+    "Verified",
     "__version__",
     "deliver_spill",
     "event",

@@ -33,6 +33,8 @@ from sessiond_client.wire.messages import (
     StatsReply,
     StatsRequest,
     Status,
+    Verified,
+    Verify,
 )
 
 
@@ -200,6 +202,14 @@ class AsyncCatalogue(ABC):
                 yield hit
             if (before := page.next) is None:
                 return
+
+    async def verify(self, session: str | None = None, *, after: str | None = None) -> Verified:
+        """Compare files and database, line by line: one session, or a page of them in the order of ULIDs.
+
+        `next` of the answer goes into `after` of the next page. A page takes about a second, and longer where
+        one session does. See docs/recovery.md for the codes of `faults`.
+        """
+        return await self.call(Verify(session=session, after=after))
 
     async def stats(self) -> StatsReply:
         """Totals over all sessions that are not in the trash."""

@@ -16,7 +16,7 @@ from sessiond.errors import StartupRefused, StorageFailed
 from sessiond.storage.database import CORRUPTION, Database, check_library
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.recovery import Recovery
+from sessiond.storage.recovery import Progress, Recovery
 from sessiond.storage.state_file import StateFile
 
 DATABASE_NAME = "sessiond.db"
@@ -45,20 +45,28 @@ class DataDirectory:
 
     @classmethod
     def open(
-        cls, path: Path, clock: Clock, disk: Disk | None = None, vfs: str | None = None
+        cls,
+        path: Path,
+        clock: Clock,
+        disk: Disk | None = None,
+        vfs: str | None = None,
+        progress: Progress | None = None,
     ) -> DataDirectory:
-        """Open, migrate, make durable, recover. Raises StartupRefused or StorageFailed."""
+        """Open, migrate, make durable, recover. Raises StartupRefused or StorageFailed.
+
+        `progress` is told of the files that the database did not know: how many of how many were taken in.
+        """
         check_library()
         disk = disk or Disk()
         session_files = SessionFiles(path, disk)
         try:
             session_files.make_directories()
             try:
-                return cls._open(path, clock, session_files, vfs)
+                return cls._open(path, clock, session_files, vfs, progress)
             except CORRUPTION as error:
                 logger.error("database is damaged", extra={"reason": str(error)})  # noqa: TRY400
-                _set_database_aside(path, session_files, clock.now())
-                directory = cls._open(path, clock, session_files, vfs)
+                set_database_aside(path, session_files, "damaged", clock.now())
+                directory = cls._open(path, clock, session_files, vfs, progress)
                 directory.recovery.counters.add("databases_rebuilt")
                 return directory
         except apsw.CantOpenError as error:
@@ -71,7 +79,15 @@ class DataDirectory:
             raise StorageFailed(f"opening {path}", error) from error
 
     @classmethod
-    def _open(cls, path: Path, clock: Clock, session_files: SessionFiles, vfs: str | None) -> DataDirectory:
+    def _open(
+        cls,
+        path: Path,
+        clock: Clock,
+        session_files: SessionFiles,
+        vfs: str | None,
+        progress: Progress | None,
+    ) -> DataDirectory:
+        _set_log_aside(path, session_files, clock.now())
         database = Database(path / DATABASE_NAME, vfs)
         try:
             suspect = path / SUSPECT_NAME
@@ -82,7 +98,7 @@ class DataDirectory:
             database.barrier()
             session_files.disk.sync_directory(path)
             state_file = StateFile(path, session_files.disk)
-            recovery = Recovery(database.connection, session_files, state_file, clock)
+            recovery = Recovery(database.connection, session_files, state_file, clock, progress)
             recovery.run()
         except BaseException:
             database.close()
@@ -100,10 +116,16 @@ def mark_suspect(path: Path) -> None:
     (path / SUSPECT_NAME).touch(mode=0o600)
 
 
-def _set_database_aside(path: Path, session_files: SessionFiles, moment: int) -> None:
+def set_database_aside(path: Path, session_files: SessionFiles, reason: str, moment: int) -> None:
     """Move the database and what belongs to it into the quarantine, together."""
     for suffix in ("", "-wal", "-shm"):
         part = path / f"{DATABASE_NAME}{suffix}"
         if part.exists():
-            session_files.set_aside(part, "damaged", moment)
+            session_files.set_aside(part, reason, moment)
     (path / SUSPECT_NAME).unlink(missing_ok=True)
+
+
+def _set_log_aside(path: Path, session_files: SessionFiles, moment: int) -> None:
+    """A log without its database is of no use to SQLite, which would remove it: keep it."""
+    if (path / f"{DATABASE_NAME}-wal").exists() and not (path / DATABASE_NAME).exists():
+        set_database_aside(path, session_files, "alone", moment)

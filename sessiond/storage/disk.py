@@ -6,6 +6,7 @@ take its place and cut the power at any operation. Raises OSError; nothing is re
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -27,6 +28,23 @@ class Disk:
     def open_append(self, path: Path) -> int:
         """An existing file, opened for appending."""
         return os.open(path, os.O_WRONLY | os.O_APPEND | _COMMON)
+
+    def open_read(self, path: Path) -> int:
+        """A regular file, opened for reading; raises OSError for anything else that has the name."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _COMMON)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return descriptor
+
+    def read_at(self, descriptor: int, offset: int, size: int) -> bytes:
+        """At most `size` bytes of an open file, fewer only at its end."""
+        parts = []
+        while size > 0 and (part := os.pread(descriptor, size, offset)):
+            parts.append(part)
+            offset += len(part)
+            size -= len(part)
+        return b"".join(parts)
 
     def write(self, descriptor: int, data: bytes) -> int:
         """Write once; returns how many bytes were taken, which may be fewer than given."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,9 @@ from sessiond.storage.database import rows
 from sessiond.storage.file_lines import BadFile, common_lines, in_file_order, is_torn, parse_lines
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.state_file import StateFile
+from sessiond.storage.taking import is_newer, take_rows
 from sessiond.storage.transaction import INSERT_EVENT
+from sessiond.storage.view import take_view
 from sessiond_client.wire.lines import (
     FORMAT_VERSION,
     AmendLine,
@@ -40,6 +42,9 @@ RECEIPT_DAYS_MAX = 30
 
 INSERT_BATCH = 2000
 LINES_PER_PART = 1000
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many unknown files were taken in."""
 
 logger = logging.getLogger("sessiond.recovery")
 
@@ -82,8 +87,14 @@ class Recovery:
     """Repairs the files of one data directory against its database. Use it from the writer's thread."""
 
     def __init__(
-        self, connection: apsw.Connection, session_files: SessionFiles, state_file: StateFile, clock: Clock
+        self,
+        connection: apsw.Connection,
+        session_files: SessionFiles,
+        state_file: StateFile,
+        clock: Clock,
+        progress: Progress | None = None,
     ) -> None:
+        self._progress = progress
         self._connection = connection
         self._files = session_files
         self._state_file = state_file
@@ -112,13 +123,15 @@ class Recovery:
         for (ulid,) in rows(self._connection, unsealed):
             self._mend_or_leave(ulid)
         known = {row[0] for row in self._connection.execute("SELECT ulid FROM session")}
-        for ulid in self._files.ulids():
-            if ulid not in known:
-                self._take_in_or_set_aside(ulid)
-                known.add(ulid)
-        for ulid in self._files.trashed_ulids():
-            if ulid not in known:
-                self._take_in_trashed(ulid)
+        unknown = [(ulid, self._take_in_or_set_aside) for ulid in self._files.ulids() if ulid not in known]
+        known.update(ulid for ulid, _ in unknown)
+        unknown += [
+            (ulid, self._take_in_trashed) for ulid in self._files.trashed_ulids() if ulid not in known
+        ]
+        for number, (ulid, take_in) in enumerate(unknown, 1):
+            take_in(ulid)
+            if self._progress is not None:
+                self._progress(number, len(unknown))
         if done := self._state_file.reconcile(self._connection, self._clock):
             self.counters.add(done)
         oldest = self._clock.now() - RECEIPT_DAYS_MAX * 86_400_000_000
@@ -150,15 +163,20 @@ class Recovery:
         session = self._unsealed(ulid)
         self._fetch(session)
         size = self._disk.file_size(self._files.path(ulid))
+        if size is None and self._disk.file_size(self._files.trash_path(ulid)) is not None:
+            # Only a database older than the file does not know that it is in the trash.
+            self._files.place(ulid, trashed=False)
+            self._mark_trashed(ulid)
+            size = self._disk.file_size(self._files.path(ulid))
         if size is None:
             self._rebuild(session, "files_recreated")
         elif not self._disk.is_file(self._files.path(ulid)):
             self._set_aside(ulid, "no-file")
             self._rebuild(session, "files_rebuilt")
-        elif size < session.synced_bytes:
+        elif size < session.synced_bytes and not self._take_newer(session):
             self._set_aside(ulid, "shortened")
             self._rebuild(session, "files_rebuilt")
-        else:
+        elif size >= session.synced_bytes:
             self._compare(session)
         self._mark_synced(ulid)
 
@@ -204,7 +222,7 @@ class Recovery:
         offset = session.synced_bytes
         actual = self._disk.read(self._files.path(session.ulid), offset)
         expected = b"".join(self._expected(session, offset, session.synced_seq))
-        if actual == expected:
+        if actual == expected or self._take_newer(session):
             return
         if actual.startswith(expected):
             self._take_extra(session, offset + len(expected), actual[len(expected) :])
@@ -222,6 +240,18 @@ class Recovery:
         else:
             self._set_aside(session.ulid, "conflict")
             self._rebuild(session, "conflicts_rebuilt")
+
+    def _take_newer(self, session: Unsealed) -> bool:
+        """Take over a whole file of which the database has an older state, as a copy put back does."""
+        path = self._files.path(session.ulid)
+        view = take_view(self._connection, session.ulid)
+        if view is None or view.has_ended or not is_newer(self._disk, path, view, self._digest):
+            return False
+        taken = take_rows(self._connection, self._disk, path, view)
+        self.counters.add("events_adopted", taken - session.next_seq)
+        self.counters.add("files_adopted")
+        logger.warning("the file was ahead of the database", extra={"session": session.ulid})
+        return True
 
     def _keep_orphan(self, ulid: str, rest: bytes, expected: bytes) -> None:
         """Keep bytes that are about to be cut off, unless they are only a part of what is written anew."""
@@ -399,6 +429,10 @@ class Recovery:
         """A file in the trash that the database does not know belongs to a session in the trash."""
         self._files.place(ulid, trashed=False)
         self._take_in_or_set_aside(ulid)
+        self._mark_trashed(ulid)
+
+    def _mark_trashed(self, ulid: str) -> None:
+        """The session is in the trash; its file follows."""
         self._connection.execute(
             "UPDATE session SET shelf = 'trashed', trashed_at = ?, unsettled = 1 WHERE ulid = ?",
             (self._clock.now(), ulid),

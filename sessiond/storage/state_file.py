@@ -85,6 +85,23 @@ class StateFile:
         return done
 
 
+def state_in(data: bytes) -> tuple[tuple[dict[str, str], dict[str, str]], int | None]:
+    """Labels (with their ULIDs) and milestones as these lines say, and where the first bad one begins."""
+    labels: dict[str, str] = {}
+    milestones: dict[str, str] = {}
+    lines = _whole_lines(data)
+    for line in lines:
+        if isinstance(line, MilestoneLine):
+            milestones[line.key] = line.value
+        elif line.session is None:
+            labels.pop(line.label, None)
+        else:
+            labels[line.label] = line.session
+    whole = data.split(b"\n")
+    bad = None if len(lines) == len(whole) - 1 and not whole[-1] else sum(map(len, whole[: len(lines)]))
+    return (labels, milestones), bad if bad is None else bad + len(lines)
+
+
 def _whole_lines(data: bytes) -> list[LabelLine | MilestoneLine]:
     lines = []
     for raw in data.split(b"\n")[:-1]:

@@ -80,6 +80,11 @@ ASKED: dict[str, tuple[tuple[str, ...], Message, Message]] = {
         },
         {"type": "hits", "hits": []},
     ),
+    "verify": (
+        (),
+        {"after": SESSION},
+        {"type": "verified", "sessions": 1, "events": 2, "bytes": 3},
+    ),
     "find": (("n",), {"trashed": True}, {"type": "session", "session": SESSION_REPLY}),
     "fork": (
         (SESSION,),

@@ -206,6 +206,8 @@ _REQUESTS: dict[str, messages.AnyRequest] = {
     "delete": messages.Delete(session=ULID),
     "delete-full": messages.Delete(id=25, session=ULID, force=True, purge=True),
     "restore": messages.Restore(id=26, session=ULID),
+    "verify": messages.Verify(),
+    "verify-full": messages.Verify(id=28, session=ULID, after=OTHER_ULID),
     "search": messages.Search(query="größe AND test*"),
     "search-full": messages.Search(
         id=27,
@@ -331,6 +333,26 @@ _REPLIES: dict[str, messages.AnyReply] = {
         next="cursor",
     ),
     "hits-last": messages.Hits(id=27, hits=[]),
+    "verified": messages.Verified(id=28, sessions=7, events=120, bytes=8192),
+    "verified-faults": messages.Verified(
+        id=28,
+        sessions=7,
+        events=120,
+        bytes=8192,
+        faults=[
+            messages.Fault(
+                code="line_differs",
+                session=ULID,
+                path=f"/home/büro/sessions/{ULID}.ndjson",
+                offset=4096,
+                message="what and where",
+                repair="what to do",
+            ),
+            messages.Fault(code="state_differs", path="/x/state.ndjson", message="what", repair="what"),
+        ],
+        lagging=[OTHER_ULID],
+        next=ULID,
+    ),
     "stats": messages.StatsReply(
         id=28,
         sessions=12,

@@ -19,6 +19,7 @@ from sessiond.search.indexer import CATCH_UP_SECONDS_MAX
 from sessiond.search.query import SECONDS_MAX
 from sessiond.server import CONNECTIONS_MAX
 from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
+from sessiond.verifying import VERIFY_SECONDS_MAX
 from sessiond_client.wire import framing, lines, messages
 from tests.wire.examples import ERROR_FIELDS
 
@@ -36,6 +37,7 @@ DOCUMENTED: dict[str, type[Struct]] = {
     "Object `tag count`": messages.TagCount,
     "Object `label target`": messages.LabelTarget,
     "Object `hit`": messages.Hit,
+    "Object `fault`": messages.Fault,
     "Line `event`": lines.EventLine,
     "Line `command`": lines.CommandLine,
 }
@@ -63,6 +65,7 @@ TYPE_WORDS: list[tuple[object, str]] = [
     (messages.TagCount, "tag count"),
     (messages.LabelTarget, "label target"),
     (messages.Hit, "hit"),
+    (messages.Fault, "fault"),
     (tuple[int, int], "pair of integers"),
     (dict[str, str], "object of strings"),
     (dict[str, int], "object of integers"),
@@ -195,6 +198,13 @@ def test_the_patience_of_a_search_is_the_daemons() -> None:
 
     assert f"sent after {SECONDS_MAX:.0f} s however far" in rules
     assert f"up to {CATCH_UP_SECONDS_MAX:.0f} s more" in rules
+
+
+def test_a_page_of_a_verification_is_as_long_as_the_daemon_makes_it() -> None:
+    rules = " ".join(section("Request `verify`").split())
+
+    assert VERIFY_SECONDS_MAX == 1.0
+    assert "as many sessions as a second allows" in rules
 
 
 def test_as_many_names_are_remembered_as_the_daemon_keeps() -> None:

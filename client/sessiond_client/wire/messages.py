@@ -17,6 +17,7 @@ from sessiond_client.wire.replies import (
     Ended,
     Error,
     Events,
+    Fault,
     Following,
     Hit,
     Hits,
@@ -35,6 +36,7 @@ from sessiond_client.wire.replies import (
     StatusReply,
     TagCount,
     Tags,
+    Verified,
     Welcome,
 )
 from sessiond_client.wire.requests import (
@@ -70,6 +72,7 @@ from sessiond_client.wire.requests import (
     StatusRequest,
     Tag,
     TagsRequest,
+    Verify,
 )
 from sessiond_client.wire.words import (
     DATA_DEPTH_MAX,
@@ -156,6 +159,7 @@ __all__ = [
     "ErrorCode",
     "Events",
     "ExitCode",
+    "Fault",
     "Find",
     "Follow",
     "Following",
@@ -212,6 +216,8 @@ __all__ = [
     "TagsRequest",
     "Time",
     "Ulid",
+    "Verified",
+    "Verify",
     "Welcome",
     "reply_decoder",
     "request_decoder",
@@ -243,6 +249,7 @@ AnyRequest = (
     | Delete
     | Restore
     | Search
+    | Verify
     | StatsRequest
     | StatusRequest
     | Ping
@@ -266,6 +273,7 @@ AnyReply = (
     | Saved
     | Deleted
     | Hits
+    | Verified
     | StatsReply
     | StatusReply
     | Pong

@@ -217,6 +217,35 @@ class Hits(Reply, tag="hits", kw_only=True, frozen=True):
         return iter(self.hits)
 
 
+class Fault(Struct, kw_only=True, frozen=True):
+    """Something that is wrong with the stores; docs/recovery.md lists the codes.
+
+    `offset` counts bytes from the beginning of the file at `path`; `repair` says what mends it.
+    """
+
+    code: str
+    session: str | None = None
+    path: str
+    offset: int | None = None
+    message: str
+    repair: str
+
+
+class Verified(Reply, tag="verified", kw_only=True, frozen=True):
+    """Answers `verify`: what was compared in this page, and what is wrong with it.
+
+    `lagging` are sessions whose file is only behind, as it is while it is being written. `next` is the
+    `after` of the next page, null on the last one.
+    """
+
+    sessions: int
+    events: int
+    bytes: int
+    faults: list[Fault] = []
+    lagging: list[str] = []
+    next: str | None = None
+
+
 class StatsReply(Reply, tag="stats", kw_only=True, frozen=True):
     """Answers `stats`: totals over the sessions that are not in the trash.
 

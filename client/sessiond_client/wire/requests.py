@@ -32,6 +32,7 @@ from sessiond_client.wire.replies import (
     StatsReply,
     StatusReply,
     Tags,
+    Verified,
     Welcome,
 )
 from sessiond_client.wire.words import (
@@ -328,6 +329,13 @@ class Search(Request[Hits], tag="search", kw_only=True, frozen=True):
     until: Time | None = None
     exit_code: ExitCode | None = None
     cwd: Short | None = None
+
+
+class Verify(Request[Verified], tag="verify", kw_only=True, frozen=True):
+    """Compares files and database, a page of sessions at a time, in the order of their ULIDs."""
+
+    session: Ulid | None = None
+    after: Ulid | None = None
 
 
 class StatsRequest(Request[StatsReply], tag="stats", kw_only=True, frozen=True):

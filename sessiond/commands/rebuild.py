@@ -1,0 +1,143 @@
+"""`sessiond rebuild`: the database anew from the files, or only what `sessiond check` found.
+
+The one rule: what is replaced is kept in the quarantine.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+import click
+
+from sessiond.clock import Clock
+from sessiond.commands.possession import data_directory, possession
+from sessiond.commands.progress import Progress
+from sessiond.commands.telling import FAULTS_FOUND, number, tell, tell_fault
+from sessiond.errors import StorageFailed
+from sessiond.storage.directory import DataDirectory
+from sessiond.storage.mending import Mending
+from sessiond.storage.rebuilding import rebuild
+from sessiond_client.wire.messages import Fault
+
+QUESTION = (
+    "This sets the database in {} aside and builds it anew from the files."
+    " Sessions that were still recording are interrupted by it. Go on?"
+)
+
+
+@click.command("rebuild")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the recordings are kept.")
+@click.option("--mend", is_flag=True, help="Keep the database, and mend only what is wrong.")
+@click.option("--session", "sessions", metavar="ULID", multiple=True, help="Mend only this session.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: faults, then a summary.")
+def command(data_dir: Path | None, mend: bool, sessions: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Build the database anew from the files, while no daemon runs.
+
+    As far as the old database can be read, files that are wrong are first written anew from it; then it is
+    set aside. Labels and milestones come from state.ndjson. With --mend, or for single sessions with
+    --session, the database stays, and each fault that `sessiond check` finds is mended from the copy that is
+    right. What is replaced is in the directory `quarantine` afterwards.
+
+    Exits with 0 when done, 1 if something is still wrong, 70 when the disk failed, 75 when a daemon has the
+    data, 78 when the data directory is refused.
+
+    \b
+    Examples:
+      sessiond rebuild
+      sessiond rebuild --mend
+    """
+
+    os.umask(0o077)
+    path = data_directory(data_dir)
+    with possession(path, "rebuild", writes=True), Progress(Clock()) as progress:
+        if mend or sessions:
+            failed = _mend(path, [session.upper() for session in sessions], progress, as_json)
+        else:
+            _confirm(path, yes)
+            failed = _rebuild(path, progress, as_json)
+    sys.exit(FAULTS_FOUND if failed else 0)
+
+
+def _confirm(path: Path, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked here: use --yes")
+    click.confirm(QUESTION.format(path), abort=True, err=True)
+
+
+def _rebuild(path: Path, progress: Progress, as_json: bool) -> bool:
+
+    with _translated(path):
+        done = rebuild(path, Clock(), progress.show)
+    progress.clear()
+    if as_json:
+        tell("summary", done._asdict())
+    else:
+        counts = f"{number(done.sessions, 'session')}, {number(done.events, 'event')}"
+        click.echo(f"the database is built anew: {counts}")
+        if done.mended:
+            click.echo(f"mended before: {number(done.mended, 'file')}")
+        for what, count in sorted(done.recovery.items()):
+            click.echo(f"{what.replace('_', ' ')}: {count}")
+    return False
+
+
+def _mend(path: Path, ulids: list[str], progress: Progress, as_json: bool) -> bool:
+
+    mended = left = 0
+    with _translated(path):
+        directory = DataDirectory.open(path, Clock())
+        try:
+            for found, is_left in _mended(directory, ulids, progress):
+                progress.clear()
+                if is_left:
+                    left += 1
+                    tell_fault(found, as_json=as_json)
+                else:
+                    mended += 1
+            recovery = dict(directory.recovery.counters)
+        finally:
+            directory.close()
+    progress.clear()
+    if as_json:
+        tell("summary", {"mended": mended, "left": left, "recovery": recovery})
+    else:
+        for what, count in sorted(recovery.items()):
+            click.echo(f"{what.replace('_', ' ')}: {count}")
+        click.echo(f"mended: {number(mended, 'fault')}" + (f"; left: {left}" if left else ""))
+    return bool(left)
+
+
+def _mended(directory: DataDirectory, ulids: list[str], progress: Progress) -> Iterator[tuple[Fault, bool]]:
+    """Mend, and look again: what was found and is mended, and what is left."""
+
+    mending = Mending(directory, Clock())
+    total, done = mending.checking.total_size(), 0
+    for ulid, compared in mending.sessions(ulids):
+        done += compared.size
+        progress.show("comparing", done, total)
+        if compared.faults:
+            again = mending.checking.compare(ulid)
+            left = [] if again is None else again.faults
+            yield from ((found, False) for found in compared.faults if found not in left)
+            yield from ((found, True) for found in left)
+    if not ulids:
+        yield from ((found, False) for found in mending.state())
+        yield from ((found, True) for found in mending.checking.directory_faults())
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """What SQLite and the disk say, as what the user is told."""
+
+    try:
+        yield
+    except (apsw.Error, OSError) as error:
+        raise StorageFailed(f"rebuilding {path}", error) from error

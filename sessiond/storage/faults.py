@@ -1,0 +1,106 @@
+"""What can be wrong with the stores, and what mends it.
+
+Owns the codes and the words. The one rule: every fault says what mends it, and `mending` or the next start
+does just that. docs/recovery.md lists the codes.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+from sessiond_client.wire.messages import Fault
+
+
+class FaultCode(StrEnum):
+    """What is wrong. Of the file: what begins with `file`, `header`, `line` and `footer`."""
+
+    DATABASE_MISSING = "database_missing"
+    DATABASE_DAMAGED = "database_damaged"
+    EVENTS_MISSING = "events_missing"
+    ROW_DIFFERS = "row_differs"
+    COUNTS_DIFFER = "counts_differ"
+    DIGEST_DIFFERS = "digest_differs"
+    NAME_DIFFERS = "name_differs"
+    AMENDS_DIFFER = "amends_differ"
+    FILE_MISSING = "file_missing"
+    FILE_UNREADABLE = "file_unreadable"
+    FILE_MISPLACED = "file_misplaced"
+    FILE_TWICE = "file_twice"
+    FILE_UNKNOWN = "file_unknown"
+    FILE_SHORT = "file_short"
+    FILE_LONG = "file_long"
+    HEADER_DIFFERS = "header_differs"
+    LINE_DIFFERS = "line_differs"
+    LINE_INVALID = "line_invalid"
+    FOOTER_DIFFERS = "footer_differs"
+    STATE_DIFFERS = "state_differs"
+
+
+class Cure(StrEnum):
+    """What mends a fault."""
+
+    START = "start"
+    """The next start does."""
+
+    FILE = "file"
+    """The database is right: the file is set aside and written anew."""
+
+    ROWS = "rows"
+    """The file is right: the rows of the session are brought in line with it."""
+
+    PLACE = "place"
+    """The file is moved to where the database says it is."""
+
+    STATE = "state"
+    """state.ndjson is set aside and written anew."""
+
+    DATABASE = "database"
+    """The whole database is built anew from the files."""
+
+    BEFORE = "before"
+    """There is only the file: what stands before the fault is taken in, the rest is kept aside."""
+
+    NONE = "none"
+    """Neither copy is whole."""
+
+
+_REPAIRS = {
+    Cure.START: "the next start of the daemon mends it",
+    Cure.FILE: "`sessiond rebuild --session {}` writes the file anew from the database, and keeps this one in"
+    " the quarantine",
+    Cure.ROWS: "`sessiond rebuild --session {}` brings the rows of the session in line with its file",
+    Cure.PLACE: "`sessiond rebuild --session {}` moves the file to where the database has it",
+    Cure.STATE: "`sessiond rebuild --mend` writes the file anew from the database, and keeps this one in the"
+    " quarantine",
+    Cure.DATABASE: "`sessiond rebuild` sets the database aside and builds it anew from the files",
+    Cure.BEFORE: "the next start of the daemon takes what stands before this into a new database, and keeps"
+    " the rest in the quarantine",
+    Cure.NONE: "neither copy is whole, and both are left as they are; take the session from a backup",
+}
+
+
+def fault(
+    code: FaultCode,
+    path: Path,
+    message: str,
+    cure: Cure,
+    *,
+    session: str | None = None,
+    offset: int | None = None,
+) -> Fault:
+    """A fault in the words that its cure has."""
+    return Fault(
+        code=code.value,
+        session=session,
+        path=path_text(path),
+        offset=offset,
+        message=message,
+        repair=_REPAIRS[cure].format(session),
+    )
+
+
+def path_text(path: Path) -> str:
+    """A path as text that is UTF-8, whatever bytes it has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

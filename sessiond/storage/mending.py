@@ -1,0 +1,102 @@
+"""Doing what a check promised: a file from the rows, the rows from the file, a file to its place.
+
+The one rule: what is replaced in a file is in the quarantine before, and rows are only changed to what a file
+says that holds together by itself. Nobody else may have the directory meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sessiond.clock import Clock
+from sessiond.errors import not_found
+from sessiond.storage.checking import Checking
+from sessiond.storage.comparison import Compared
+from sessiond.storage.directory import DataDirectory
+from sessiond.storage.faults import Cure, FaultCode
+from sessiond.storage.files import replace_file
+from sessiond.storage.taking import mark_whole, take_rows
+from sessiond.storage.view import View, take_view, whole_file
+from sessiond_client.wire.messages import Fault
+
+logger = logging.getLogger("sessiond.mending")
+
+
+class Mending:
+    """Mends what a check finds in one directory that was opened, and so recovered, before."""
+
+    def __init__(self, directory: DataDirectory, clock: Clock) -> None:
+        self._files = directory.files
+        self._disk = directory.files.disk
+        self._connection = directory.database.connection
+        self._state_file = directory.state_file
+        self._clock = clock
+        self.checking = Checking(directory.path, self._connection, directory.files, is_live=False)
+
+    def sessions(self, ulids: Sequence[str] = ()) -> Iterator[tuple[str, Compared]]:
+        """Mend every session that has a fault, or only these; yields each session as it was found.
+
+        Raises Refused for one that is not there.
+        """
+        for ulid, compared in self._named(ulids) if ulids else self.checking.sessions():
+            self._apply(ulid, compared)
+            yield ulid, compared
+
+    def _named(self, ulids: Sequence[str]) -> Iterator[tuple[str, Compared]]:
+        for ulid in ulids:
+            compared = self.checking.compare(ulid)
+            if compared is None:
+                raise not_found(ulid)
+            yield ulid, compared
+
+    def state(self) -> list[Fault]:
+        """Write state.ndjson anew if it does not say what the database says; returns what was wrong."""
+        found = [it for it in self.checking.directory_faults() if it.code == FaultCode.STATE_DIFFERS]
+        if found:
+            if self._disk.file_size(self._state_file.path) is not None:
+                self._keep_old(self._state_file.path)
+            size = self._state_file.renew(self._connection, self._clock)
+            self._connection.execute("UPDATE fact SET value = ? WHERE name = 'state_bytes'", (size,))
+        return found
+
+    def _apply(self, ulid: str, compared: Compared) -> None:
+        """Do what the faults of a session say mends them. Raises apsw.Error and OSError."""
+        view = take_view(self._connection, ulid) if compared.cures else None
+        if view is None:
+            return
+        if Cure.PLACE in compared.cures:
+            self._files.place(ulid, trashed=view.shelf == "trashed")
+        if Cure.FILE in compared.cures:
+            self._write_file(ulid, view)
+        if Cure.ROWS in compared.cures:
+            path = self._files.path(ulid)
+            if self._disk.file_size(path) is None:
+                path = self._files.trash_path(ulid)
+            take_rows(self._connection, self._disk, path, view)
+        logger.warning("session mended", extra={"session": ulid, "cures": sorted(compared.cures)})
+
+    # --- the file from the rows ----------------------------------------------------------------------------
+
+    def _write_file(self, ulid: str, view: View) -> None:
+        target, other = self._files.path(ulid), self._files.trash_path(ulid)
+        if view.shelf == "trashed":
+            target, other = other, target
+        for path in (target, other):
+            if self._disk.file_size(path) is not None:
+                self._keep_old(path)
+        replace_file(self._disk, target, whole_file(self._connection, view))
+        if self._disk.file_size(other) is not None:
+            self._disk.unlink(other)
+            self._disk.sync_directory(other.parent)
+        mark_whole(self._connection, view.row_id, self._disk.file_size(target) or 0)
+
+    def _keep_old(self, path: Path) -> None:
+        """Give a file a second name in the quarantine, so that it is there whatever fails after this."""
+        moment = self._clock.now()
+        if self._disk.is_file(path):
+            self._disk.link(path, self._files.quarantine_directory / f"{path.name}.damaged-{moment}")
+            self._disk.sync_directory(self._files.quarantine_directory)
+        else:
+            self._files.set_aside(path, "no-file", moment)

@@ -1,0 +1,154 @@
+"""The rows of a session from its file, where the file is right: it holds together by itself, and they do not,
+or they are older.
+
+The one rule: rows that say the same already keep their place among all events; only what differs is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from sessiond.clock import parse_time
+from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
+from sessiond.storage.catalog import last_position
+from sessiond.storage.database import rows
+from sessiond.storage.disk import Disk
+from sessiond.storage.encoding import encode
+from sessiond.storage.file_reading import FileReading, called_in
+from sessiond.storage.transaction import INSERT_EVENT
+from sessiond.storage.view import View
+from sessiond_client.wire.lines import FooterLine
+
+FOOTER_BYTES_MAX = 4096
+
+_footer_decoder: msgspec.json.Decoder[FooterLine] = msgspec.json.Decoder(FooterLine)
+
+
+def _ends_with_footer(disk: Disk, path: Path) -> bool:
+    """Whether the last line of a file is a footer, told from its last bytes alone. Raises OSError."""
+    descriptor = disk.open_read(path)
+    try:
+        size = disk.size(descriptor)
+        tail = disk.read_at(descriptor, max(0, size - FOOTER_BYTES_MAX), FOOTER_BYTES_MAX)
+    finally:
+        disk.close(descriptor)
+    try:
+        _footer_decoder.decode(tail[:-1].rpartition(b"\n")[2])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return tail.endswith(b"\n")
+
+
+def is_newer(disk: Disk, path: Path, view: View, digest_of: Callable[[int], str]) -> bool:
+    """Whether a file is sealed, holds together, and begins with the events of an open session's rows.
+
+    `digest_of` gives the digest of the rows, for their session's `row_id`. Raises OSError.
+    """
+    if not _ends_with_footer(disk, path):
+        return False
+    count = view.session.next_seq
+    begun = hashlib.sha256()
+
+    def feed(seq: int, _kind: str, _at: int, line: bytes) -> None:
+        if seq < count:
+            begun.update(line + b"\n")
+
+    reading = FileReading(disk, path, feed)
+    if reading.damage is not None or reading.header is None or reading.header.id != view.session.ulid:
+        return False
+    return reading.sequence.next_seq >= count and begun.hexdigest() == digest_of(view.row_id)
+
+
+def take_rows(connection: apsw.Connection, disk: Disk, path: Path, view: View) -> int:
+    """Bring the rows of a session in line with its file, in one transaction; returns how many it has now.
+
+    Raises apsw.Error and OSError.
+    """
+    with connection:
+        reading = FileReading(disk, path, _row_taker(connection, view.row_id))
+        assert reading.damage is None, "it held together when it was compared"
+        _take_counts(connection, view.row_id, reading)
+        _take_names(connection, view, reading)
+        if reading.footer is not None:
+            _take_end(connection, view.row_id, reading.footer)
+        mark_whole(connection, view.row_id, reading.size)
+        # The search index may have texts that are no longer there: it is to be built anew.
+        connection.execute("UPDATE fact SET value = lower(hex(randomblob(16))) WHERE name = 'database_id'")
+    return reading.sequence.next_seq
+
+
+def mark_whole(connection: apsw.Connection, row_id: int, size: int) -> None:
+    """The file of a session has everything, `size` bytes, and is on disk."""
+    sql = (
+        "UPDATE session SET synced_bytes = ?, synced_seq = next_seq, sealed = (status != 'recording')"
+        " WHERE id = ?"
+    )
+    connection.execute(sql, (size, row_id))
+
+
+def _row_taker(connection: apsw.Connection, row_id: int) -> Callable[[int, str, int, bytes], None]:
+    position = last_position(connection)
+
+    def take(seq: int, kind: str, at: int, line: bytes) -> None:
+        nonlocal position
+        sql = "SELECT kind, at, CAST(line AS BLOB) FROM event WHERE session_id = ? AND seq = ?"
+        found = rows(connection, sql, (row_id, seq))
+        if not found:
+            position += 1
+            connection.execute(INSERT_EVENT, (position, row_id, seq, kind, at, line.decode()))
+        elif found[0] != (kind, at, line):
+            sql = "UPDATE event SET kind = ?, at = ?, line = ? WHERE session_id = ? AND seq = ?"
+            connection.execute(sql, (kind, at, line.decode(), row_id, seq))
+
+    return take
+
+
+def _take_counts(connection: apsw.Connection, row_id: int, reading: FileReading) -> None:
+    sequence = reading.sequence
+    sql = "DELETE FROM event WHERE session_id = ? AND seq >= ?"
+    connection.execute(sql, (row_id, sequence.next_seq))
+    connection.execute(
+        "UPDATE session SET next_seq = ?, command_count = ?, byte_count = ?, last_event_at = ?,"
+        " recovered = 1 WHERE id = ?",
+        (sequence.next_seq, sequence.commands, sequence.byte_count, reading.last_at, row_id),
+    )
+
+
+def _take_names(connection: apsw.Connection, view: View, reading: FileReading) -> None:
+    row_id, header = view.row_id, reading.header
+    assert header is not None
+    connection.execute("DELETE FROM amend WHERE session_id = ?", (row_id,))
+    connection.executemany(
+        "INSERT INTO amend (session_id, position, line) VALUES (?, ?, ?)",
+        [(row_id, position, line.decode()) for position, line in reading.amends],
+    )
+    size = sum(len(line) + 1 for _, line in reading.amends)
+    sql = "UPDATE session SET header = ?, amend_bytes = ?, unsettled = max(unsettled, ?) WHERE id = ?"
+    behind = bool(size) and reading.footer is not None
+    connection.execute(sql, (reading.first_line.decode(), size, behind, row_id))
+    if view.unsettled and view.has_ended:
+        return  # it is called otherwise by now, and the file is to follow
+    name, tags = called_in(header.name, header.tags, reading.amends)
+    if name != view.session.name:
+        previous = encode([*view.session.previous_names, view.session.name][-PREVIOUS_NAMES_MAX:])
+        sql = "UPDATE session SET name = ?, previous_names = ? WHERE id = ?"
+        connection.execute(sql, (name, previous.decode(), row_id))
+    connection.execute("DELETE FROM tag WHERE session_id = ?", (row_id,))
+    connection.executemany(
+        "INSERT INTO tag (session_id, position, tag) VALUES (?, ?, ?)",
+        [(row_id, position, tag) for position, tag in enumerate(tags)],
+    )
+
+
+def _take_end(connection: apsw.Connection, row_id: int, footer: FooterLine) -> None:
+    sql = (
+        "UPDATE session SET status = ?, end_reason = ?, ended_at = ?, exit_code = ?, digest = ? WHERE id = ?"
+    )
+    ended_at = parse_time(footer.ended_at)
+    values = (footer.status, footer.end_reason, ended_at, footer.exit_code, footer.digest, row_id)
+    connection.execute(sql, values)

@@ -1,0 +1,201 @@
+"""The database, its log and its index of the log, lost or damaged, and an old copy put back: the files bring
+back every event."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import product
+from pathlib import Path
+
+import apsw
+import pytest
+
+from sessiond.clock import Clock
+from sessiond.storage.mending import Mending
+from sessiond.storage.operations import DeleteSession, RenameSession, RestoreSession, TagSession
+from sessiond.storage.rebuilding import rebuild
+from sessiond.storage.store import Store
+from tests import checker
+from tests.crash.damaged import (
+    AT,
+    OPEN,
+    SEALED,
+    TEXTS,
+    appended,
+    commit,
+    copied,
+    ended,
+    faults,
+    make,
+    opened,
+    started,
+)
+
+PAGE_BYTES = 4096
+LATER = "01CRZ3NDEKTSV4RRFFQ69G5FAV"
+PARTS = ("sessiond.db", "sessiond.db-wal", "sessiond.db-shm")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory in memory where there is one: no disk is cut off here."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
+        yield Path(directory)
+
+
+def rebuilt(path: Path) -> None:
+    rebuild(path, Clock(), lambda *_: None)
+
+
+def everything(path: Path) -> dict[str, list[bytes]]:
+    """The event lines of every session; files and database agree about them, and nothing else is wrong."""
+    assert faults(path) == []
+    checker.check(path)
+    return checker.lines_in_database(path)
+
+
+def killed(path: Path, target: Path) -> Path:
+    """The directory of a daemon that is killed: its log is not in the database yet."""
+    make(path)
+    with opened(path) as (_, store):
+        commit(store, appended(OPEN, "four", "five"))
+        shutil.copytree(path, target)
+    assert (target / "sessiond.db-wal").stat().st_size > 0
+    return target
+
+
+def damage(path: Path, dice: random.Random, pages: int = 1) -> None:
+    """Overwrite pages that are there."""
+    content = bytearray(path.read_bytes())
+    for _ in range(pages):
+        begin = dice.randrange(max(1, len(content) // PAGE_BYTES)) * PAGE_BYTES
+        content[begin : begin + PAGE_BYTES] = dice.randbytes(min(PAGE_BYTES, len(content) - begin))
+    path.write_bytes(content)
+
+
+def test_random_pages_of_the_database_are_found_and_the_files_bring_back_every_event(place: Path) -> None:
+    make(place / "data")
+    lines = everything(place / "data")
+
+    for seed in range(50):
+        dice = random.Random(seed)
+        path = copied(place / "data", place / "damaged")
+        damage(path / "sessiond.db", dice, pages=dice.randint(1, 3))
+        damaged = (path / "sessiond.db").read_bytes()
+
+        assert "database_damaged" in {found.code for found in faults(path)}, seed
+        rebuilt(path)
+
+        assert everything(path) == lines, seed
+        assert damaged in [each.read_bytes() for each in (path / "quarantine").iterdir()], seed
+        assert checker.facts_in_database(path)[SEALED]["digest"]
+
+
+@pytest.mark.parametrize("fates", list(product(("whole", "lost", "damaged"), repeat=3))[1:], ids="-".join)
+def test_database_log_and_index_lost_or_damaged_in_any_combination_cost_no_event(
+    place: Path, fates: tuple[str, ...]
+) -> None:
+    path = killed(place / "data", place / "killed")
+    lines = everything(place / "data")
+    dice = random.Random("-".join(fates))
+    for name, fate in zip(PARTS, fates, strict=True):
+        if fate == "lost":
+            (path / name).unlink()
+        elif fate == "damaged":
+            damage(path / name, dice)
+
+    if any(found.code == "database_damaged" for found in faults(path)):
+        rebuilt(path)
+    with opened(path):
+        pass
+
+    assert everything(path) == lines
+    with closing(apsw.Connection(str(path / "sessiond.db"))) as database:
+        assert database.execute("SELECT label FROM label").get == "release"
+        assert database.execute("SELECT value FROM milestone").get == "8"
+
+
+def put_back(path: Path, old: Path) -> None:
+    """The old database under the newer files."""
+    for name in PARTS:
+        (path / name).unlink(missing_ok=True)
+    shutil.copy(old / "sessiond.db", path / "sessiond.db")
+
+
+def deleted(ulid: str) -> DeleteSession:
+    return DeleteSession(session=ulid, force=False, purge=False, at=AT)
+
+
+def since_then(store: Store) -> None:
+    """A little of everything."""
+    commit(store, appended(OPEN, "four"), RenameSession(session=OPEN, name="again", at=AT))
+    commit(store, appended(OPEN, "five"), TagSession(session=OPEN, add=["x"], remove=["t"], at=AT))
+    commit(store, started(LATER, "later"), appended(LATER, "six"), ended(LATER))
+
+
+@pytest.mark.parametrize("synced", [True, False])
+@pytest.mark.parametrize("fate", ["recording", "ended", "trashed"])
+def test_an_old_copy_of_the_database_put_back_under_newer_files_takes_in_what_they_have(
+    place: Path, fate: str, synced: bool
+) -> None:
+    path = place / "data"
+    make(path, synced=synced)
+    copied(path, place / "old")
+    with opened(path) as (_, store):
+        since_then(store)
+        if fate != "recording":
+            commit(store, ended(OPEN))
+        if fate == "trashed":
+            commit(store, *(deleted(ulid) for ulid in (OPEN, LATER)))
+    settle(path)
+    lines = checker.lines_in_database(path)
+    assert len(lines[OPEN]) == len(TEXTS) + 2
+
+    put_back(path, place / "old")
+    mended(path)
+
+    assert everything(path) == lines
+    facts = checker.facts_in_database(path)
+    assert (facts[OPEN]["name"], facts[OPEN]["tags"]) == ("again", ["x"])
+    assert facts[OPEN]["status"] == ("recording" if fate == "recording" else "completed")
+    if fate == "trashed":
+        with opened(path) as (_, store):
+            commit(store, RestoreSession(session=OPEN))
+        settle(path)
+        assert everything(path) == lines
+
+
+def settle(path: Path) -> None:
+    """Let the files follow, as a daemon does."""
+    from sessiond.storage.rebuilding import settle_all
+
+    with opened(path) as (directory, _):
+        settle_all(directory, Clock())
+
+
+def mended(path: Path) -> None:
+    """A start, and then what a check says."""
+    with opened(path) as (directory, _):
+        mending = Mending(directory, Clock())
+        list(mending.sessions())
+        mending.state()
+    settle(path)
+
+
+def test_a_check_leaves_no_trace_and_sees_what_is_only_in_the_log(place: Path) -> None:
+    path = killed(place / "data", place / "killed")
+    for gone in ((), ("sessiond.db-shm",)):
+        for name in gone:
+            (path / name).unlink()
+        before = {each: each.stat().st_mtime_ns for each in path.rglob("*")}
+        contents = {each: each.read_bytes() for each in before if each.is_file()}
+
+        assert faults(path) == []
+
+        assert {each: each.stat().st_mtime_ns for each in path.rglob("*")} == before
+        assert {each: each.read_bytes() for each in contents} == contents

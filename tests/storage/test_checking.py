@@ -1,0 +1,302 @@
+"""Each fault that a check knows: it is found, says where, and what it promises mends it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+import pytest
+
+from sessiond.clock import Clock
+from sessiond.storage.checking import AtRest, Checking, leftovers
+from sessiond.storage.disk import Disk
+from sessiond.storage.faults import FaultCode
+from sessiond.storage.files import SessionFiles
+from sessiond.storage.rebuilding import rebuild
+from sessiond_client.wire.messages import Fault
+from tests import checker
+from tests.crash.damaged import OPEN, SEALED, commit, ended, faults, make, mend, opened, started
+from tests.running import ROOT
+
+STRANGER = "01ARZ3NDEKTSV4RRFFQ69G5FZZ"
+
+
+def sql(*statements: str) -> Callable[[Path], None]:
+    """Damage done to the database."""
+
+    def damage(path: Path) -> None:
+        with closing(apsw.Connection(str(path / "sessiond.db"))) as connection:
+            for statement in statements:
+                connection.execute(statement.format(sealed=SEALED, open=OPEN))
+
+    return damage
+
+
+def in_file(ulid: str, old: bytes, new: bytes) -> Callable[[Path], None]:
+    """Damage done to a session file."""
+
+    def damage(path: Path) -> None:
+        file = path / "sessions" / f"{ulid}.ndjson"
+        assert old in file.read_bytes()
+        file.write_bytes(file.read_bytes().replace(old, new, 1))
+
+    return damage
+
+
+def moved(path: Path) -> None:
+    (path / "sessions" / f"{SEALED}.ndjson").rename(path / "trash" / f"{SEALED}.ndjson")
+
+
+def twice(path: Path) -> None:
+    (path / "trash" / f"{SEALED}.ndjson").write_bytes((path / "sessions" / f"{SEALED}.ndjson").read_bytes())
+
+
+def link(path: Path) -> None:
+    file = path / "sessions" / f"{SEALED}.ndjson"
+    file.rename(path / "elsewhere")
+    file.symlink_to(path / "elsewhere")
+
+
+def unknown(path: Path) -> None:
+    whole = (path / "sessions" / f"{SEALED}.ndjson").read_bytes()
+    (path / "sessions" / f"{STRANGER}.ndjson").write_bytes(whole.replace(SEALED.encode(), STRANGER.encode()))
+
+
+def state(text: bytes) -> Callable[[Path], None]:
+    return lambda path: _write(path / "state.ndjson", text)
+
+
+def _write(path: Path, text: bytes) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"8"', text))
+
+
+class Case(NamedTuple):
+    """A damage, the codes that it is found as, and a word of what mends it."""
+
+    damage: Callable[[Path], None]
+    codes: set[str]
+    repair: str
+
+
+OF_SEALED = "(SELECT id FROM session WHERE ulid = '{sealed}')"
+OF_OPEN = "(SELECT id FROM session WHERE ulid = '{open}')"
+CASES = {
+    "no file": Case(lambda p: (p / "sessions" / f"{SEALED}.ndjson").unlink(), {"file_missing"}, "--session"),
+    "no file of an open session": Case(
+        lambda p: (p / "sessions" / f"{OPEN}.ndjson").unlink(), {"file_missing"}, "next start"
+    ),
+    "a link": Case(link, {"file_unreadable"}, "--session"),
+    "in the trash": Case(moved, {"file_misplaced"}, "moves the file"),
+    "also in the trash": Case(twice, {"file_twice"}, "--session"),
+    "unknown": Case(unknown, {"file_unknown"}, "next start"),
+    "header": Case(in_file(SEALED, b"sealed", b"Sealed"), {"header_differs"}, "--session"),
+    "footer": Case(in_file(SEALED, b"completed", b"Completed"), {"footer_differs"}, "--session"),
+    "amend": Case(in_file(OPEN, b'"name":"opened"', b'"name":"Opened"'), {"line_differs"}, "--session"),
+    "line of an open session": Case(
+        sql(f"UPDATE event SET line = replace(line, 'one', 'two') WHERE session_id = {OF_OPEN}"),
+        {"line_differs"},
+        "--session",
+    ),
+    "line": Case(
+        sql(f"UPDATE event SET line = replace(line, 'one', 'two') WHERE session_id = {OF_SEALED}"),
+        {"digest_differs"},
+        "rows of the session",
+    ),
+    "event": Case(
+        sql(f"DELETE FROM event WHERE seq = 1 AND session_id = {OF_SEALED}"),
+        {"events_missing", "digest_differs"},
+        "rows of the session",
+    ),
+    "last event": Case(
+        sql(f"DELETE FROM event WHERE seq = 2 AND session_id = {OF_OPEN}"),
+        {"events_missing"},
+        "rows of the session",
+    ),
+    "kind": Case(
+        sql(f"UPDATE event SET kind = 'note' WHERE session_id = {OF_SEALED}"), {"row_differs"}, "rows of the"
+    ),
+    "time": Case(
+        sql(f"UPDATE event SET at = 7 WHERE session_id = {OF_OPEN}"), {"row_differs"}, "rows of the"
+    ),
+    "no event": Case(
+        sql(f"UPDATE event SET line = '[]' WHERE seq = 0 AND session_id = {OF_SEALED}"),
+        {"row_differs", "digest_differs"},
+        "rows of the",
+    ),
+    "counts": Case(sql("UPDATE session SET command_count = 9"), {"counts_differ"}, "rows of the"),
+    "next seq": Case(
+        sql("UPDATE session SET next_seq = 9 WHERE ulid = '{sealed}'"), {"events_missing"}, "rows of the"
+    ),
+    "digest": Case(
+        sql("UPDATE session SET digest = 'x' WHERE ulid = '{sealed}'"), {"digest_differs"}, "rows of the"
+    ),
+    "name": Case(sql("UPDATE session SET name = name || 'x'"), {"name_differs"}, "rows of the"),
+    "tags": Case(sql("DELETE FROM tag"), {"name_differs"}, "rows of the"),
+    "amends": Case(
+        sql("UPDATE session SET amend_bytes = 9 WHERE ulid = '{open}'"), {"amends_differ"}, "rows of the"
+    ),
+    "stored header": Case(
+        sql("UPDATE session SET header = 'x' WHERE ulid = '{open}'"), {"row_differs"}, "rows of the"
+    ),
+    "milestone": Case(state(b'"9"'), {"state_differs"}, "--mend"),
+    "short state": Case(state(b""), {"state_differs"}, "next start"),
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    make(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_fault_is_found_says_what_mends_it_and_is_mended_by_that(path: Path, case: str) -> None:
+    damage, codes, repair = CASES[case]
+    lines = checker.lines_in_database(path)
+    damage(path)
+
+    found = faults(path)
+    assert {each.code for each in found} == codes
+    assert all(repair in each.repair for each in found), found
+    assert all(Path(each.path).parent.is_relative_to(path) for each in found)
+
+    if "next start" in repair:
+        with opened(path):
+            pass
+    else:
+        mend(path)
+    assert faults(path) == []
+    checker.check(path)
+    mended = checker.lines_in_database(path)
+    assert mended[SEALED] == lines[SEALED]
+    assert len(mended[OPEN]) == len(lines[OPEN])
+
+
+def test_a_row_that_says_nothing_of_a_session_needs_the_whole_database_built_anew(path: Path) -> None:
+    sql("UPDATE session SET source = 'nowhere' WHERE ulid = '{sealed}'")(path)
+
+    (found,) = faults(path)
+    assert (found.code, found.session) == ("row_differs", SEALED)
+    assert "`sessiond rebuild` sets the database aside" in found.repair
+
+
+def test_where_neither_copy_is_whole_both_are_left_as_they_are(path: Path) -> None:
+    sql(f"DELETE FROM event WHERE seq = 1 AND session_id = {OF_SEALED}")(path)
+    in_file(SEALED, b"one", b"One")(path)
+    file = path / "sessions" / f"{SEALED}.ndjson"
+    before = file.read_bytes()
+
+    mend(path)
+
+    found = faults(path)
+    assert all("neither copy is whole" in each.repair for each in found)
+    assert {each.code for each in found} == {"events_missing", "digest_differs", "line_differs"}
+    assert file.read_bytes() == before
+
+
+def test_without_a_database_each_file_is_held_against_itself(path: Path) -> None:
+    (path / "sessiond.db").unlink()
+    in_file(SEALED, b"one", b"One")(path)
+    (path / "trash" / f"{STRANGER}.ndjson").mkdir()
+
+    found = faults(path)
+
+    assert [each.code for each in found] == ["database_missing", "line_invalid", "file_unreadable"]
+    footer = (path / "sessions" / f"{SEALED}.ndjson").read_bytes().index(b'{"type":"footer"')
+    assert found[1].offset == footer
+
+
+def test_an_empty_directory_has_no_fault(tmp_path: Path) -> None:
+    assert faults(tmp_path) == []
+
+
+def test_a_session_that_is_called_otherwise_is_sound_before_and_after_its_file_follows(path: Path) -> None:
+    from sessiond.storage.operations import RenameSession
+    from sessiond.storage.rebuilding import settle_all
+    from tests.crash.damaged import AT
+
+    with opened(path) as (_, store):
+        commit(store, RenameSession(session=SEALED, name="other", at=AT), ended(OPEN))
+    assert faults(path) == []
+    with opened(path) as (directory, _):
+        settle_all(directory, Clock())
+    assert faults(path) == []
+    checker.check(path)
+
+
+def test_what_lies_about_is_told_and_is_no_fault(path: Path) -> None:
+    for name in (
+        "sessions/x.ndjson.tmp-new",
+        "sessions/x.ndjson.bak",
+        "quarantine/y",
+        "state.ndjson.tmp-new",
+    ):
+        (path / name).touch()
+
+    assert faults(path) == []
+    assert [Path(each).name for each in leftovers(path, SessionFiles(path, Disk()))] == [
+        "y", "x.ndjson.bak", "x.ndjson.tmp-new", "state.ndjson.tmp-new",
+    ]  # fmt: skip
+
+
+def test_a_file_is_compared_page_by_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.crash.damaged import appended
+
+    largest = 0
+
+    class Watched(Disk):
+        def read_at(self, descriptor: int, offset: int, size: int) -> bytes:
+            nonlocal largest
+            largest = max(largest, size)
+            return super().read_at(descriptor, offset, size)
+
+    with opened(path) as (_, store):
+        commit(store, started(STRANGER, "large"))
+        for _ in range(10):
+            commit(store, appended(STRANGER, *("x" * 1000 for _ in range(500))))
+    check = AtRest(path, SessionFiles(path, Watched()))
+
+    assert list(check.faults()) == []
+    assert check.totals.events == 5000 + 6
+    assert largest < 2 * 1024 * 1024
+
+
+def test_a_rebuild_first_mends_the_files_from_the_old_database(path: Path) -> None:
+    lines = checker.lines_in_database(path)
+    in_file(SEALED, b"one", b"One")(path)
+    (path / "sessions" / f"{OPEN}.ndjson").unlink()
+
+    done = rebuild(path, Clock(), lambda *_: None)
+
+    assert (done.sessions, done.events, done.mended) == (2, 6, 1)
+    assert faults(path) == []
+    checker.check(path)
+    assert checker.lines_in_database(path) == lines
+    kept = sorted(each.name for each in (path / "quarantine").iterdir())
+    assert [re.sub(r"\d+$", "", name) for name in kept] == [
+        f"{SEALED}.ndjson.damaged-",
+        "sessiond.db.replaced-",
+    ]
+
+
+def test_a_check_that_nobody_waits_for_any_more_ends(path: Path) -> None:
+    from sessiond.storage.checking import open_at_rest
+    from sessiond.storage.comparison import CutShort
+
+    files = SessionFiles(path, Disk())
+    connection = open_at_rest(path / "sessiond.db", files)
+    assert connection is not None
+    with closing(connection), pytest.raises(CutShort):
+        list(Checking(path, connection, files, is_live=True, cut=lambda: True).sessions())
+
+
+def test_recovery_document_names_every_fault() -> None:
+    text = (ROOT / "docs" / "recovery.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+    assert documented == [code.value for code in FaultCode]
+    assert Fault.__struct_fields__

@@ -40,16 +40,17 @@ DELAYS = [0, 1000]
 
 def examined(names: list[str], place: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, str]]:
     """What each side is, and why others are left out."""
+    probe, unprobed = None, ""
     try:
         probe = SlowSync.build(place, PROBE_MICROSECONDS)
     except NoSlowSync as error:
-        progress(f"not probed: {error}")
-        probe = None
-    found, missing = {}, {}
+        unprobed = f"not probed: {error}"
+    found: dict[str, Any] = {}
+    missing: dict[str, str] = {}
     for name in names:
         progress(f"examining {name}")
         try:
-            found[name] = examine(name, place, probe)
+            found[name] = {"probe": unprobed} | examine(name, place, probe)
         except FINDINGS as error:
             missing[name] = str(error)
     return found, missing
@@ -174,4 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -39,7 +39,7 @@ def _table(report: dict[str, Any]) -> Iterator[str]:
     yield from (f"{name}: {value}" for name, value in report["machine"].items())
     yield ""
     for name, side in report["sides"].items():
-        yield f"{name}: {side['version']}; {side['durability']}; {side.get('probe', 'not probed')}"
+        yield f"{name}: {side['version']}; {side['durability']}; {side['probe']}"
     yield from (f"{name}: left out, {reason}" for name, reason in report["missing"].items())
     for found in report["passes"]:
         yield f"\n=== {heading(found)}"
@@ -69,7 +69,7 @@ def _markdown(report: dict[str, Any]) -> Iterator[str]:
     yield from (f"| {name} | {value} |" for name, value in report["machine"].items())
     yield "\n| Side | Version | Durable by | Probe |\n| --- | --- | --- | --- |"
     for name, side in report["sides"].items():
-        yield f"| `{name}` | {side['version']} | {side['durability']} | {side.get('probe', 'not probed')} |"
+        yield f"| `{name}` | {side['version']} | {side['durability']} | {side['probe']} |"
     yield from (f"| `{name}` | left out: {reason} | | |" for name, reason in report["missing"].items())
     for found in report["passes"]:
         yield f"\n### {heading(found).capitalize()}\n"

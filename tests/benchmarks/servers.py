@@ -61,6 +61,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=directory,
+                start_new_session=True,  # an interrupt is for the benchmark, which stops its servers in order
             )
         try:
             self._wait(command[0], ready)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,6 +111,7 @@ def _added(environ: Mapping[str, str]) -> Iterator[None]:
 def work(side: str, orders: Connection) -> None:
     """The main function of a process: an address to connect to, rounds as they are ordered, None ends it."""
     os.umask(0o077)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that gives the orders ends us in order
     producer: Producer | None = None
     answer: Done | str | None = None
     while True:

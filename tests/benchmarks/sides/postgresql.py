@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from tests.benchmarks.events import KIND, line, now
-from tests.benchmarks.servers import Server, nobody
+from tests.benchmarks.servers import Server, ServerFailed, nobody
 from tests.benchmarks.sides.side import Missing, NotDurable, Side, require_count
 from tests.benchmarks.work import Order, Pipeliner
 
@@ -166,7 +166,9 @@ class PostgresSide(Side):
             "--encoding=UTF8",
         ]
         command = [*nobody(), program("initdb"), *initdb[1:]]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self._data)
+        made = subprocess.run(command, capture_output=True, text=True, cwd=self._data)
+        if made.returncode:
+            raise ServerFailed(f"initdb failed: {made.stderr.strip()[-500:]}")
         place = ["-D", str(self._data), "-k", str(self._data), "-c", "listen_addresses="]
         self._server = Server(
             [program("postgres"), *place],

@@ -128,6 +128,20 @@ def test_a_round_lasts_until_its_last_event_is_durable() -> None:
     assert figure(WORKLOADS["waiting-1"], [Done([5], 11.0, p50=0.002)], 10.0) == 2000.0
 
 
+def test_a_process_that_is_woken_after_the_round_records_all_the_same(home: Path) -> None:
+    side = _side("sqlite", home)
+    producer = side.producer(side.address)
+    sessions = side.open_sessions(1)
+
+    done = producer.run(Order(sessions, 0.0, 0.0, batch=8))
+
+    side.settle(sessions, [8])
+    assert done.counts == [8]
+    assert done.least > 0
+    producer.close()
+    side.close()
+
+
 def test_a_ratio_says_how_many_times_as_fast_sessiond_is() -> None:
     assert faster(200.0, 100.0, WORKLOADS["waiting-16"]) == 2.0
     assert faster(200.0, 100.0, WORKLOADS["waiting-1"]) == 0.5

@@ -100,12 +100,12 @@ class Producer(ABC):
         return self.record(order)
 
     def record(self, order: Order) -> Done:
-        """Append and wait, again and again."""
+        """Append and wait, again and again; once also if this process was woken too late for the round."""
         bodies = texts(order.batch, order.size)
         sessions = cycle(order.sessions)
-        times = []
+        times: list[float] = []
         before = time.monotonic()
-        while before < order.until:
+        while before < order.until or not times:
             self.append(next(sessions), bodies)
             after = time.monotonic()
             times.append(after - before)
@@ -113,7 +113,7 @@ class Producer(ABC):
         counts = shares(len(times), order)
         if order.marked:
             counts = self._mark(order, counts)
-        return Done(counts, time.monotonic(), statistics.median(times or [0.0]), min(times, default=0.0))
+        return Done(counts, time.monotonic(), statistics.median(times), min(times))
 
     def _mark(self, order: Order, counts: list[int]) -> list[int]:
         for session in order.sessions:
@@ -159,7 +159,7 @@ class Pipeliner(Producer):
         bodies = texts(order.batch, order.size)
         sessions = cycle(order.sessions)
         sent = answered = 0
-        while time.monotonic() < order.until:
+        while time.monotonic() < order.until or not sent:
             while sent - answered < order.window:
                 self.send(next(sessions), bodies)
                 sent += 1

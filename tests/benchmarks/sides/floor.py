@@ -76,9 +76,10 @@ class StoreProducer(Producer):
         bodies = texts(order.batch, order.size)
         sessions = order.sessions
         operations = min(order.window, BATCH_OPERATIONS_MAX)
-        times, sent = [], 0
+        times: list[float] = []
+        sent = 0
         before = time.monotonic()
-        while before < order.until:
+        while before < order.until or not times:
             self._commit(
                 [self._operation(sessions[n % len(sessions)], bodies) for n in range(sent, sent + operations)]
             )
@@ -86,9 +87,7 @@ class StoreProducer(Producer):
             after = time.monotonic()
             times.append(after - before)
             before = after
-        return Done(
-            shares(sent, order), time.monotonic(), statistics.median(times or [0.0]), min(times, default=0.0)
-        )
+        return Done(shares(sent, order), time.monotonic(), statistics.median(times), min(times))
 
 
 class FloorSide(Side):

@@ -153,20 +153,28 @@ def suffer(fault: Fault, home: Path) -> tuple[str, list[str]]:
     life = Life()
     violations: list[str] = []
     outcome = _with_fault(fault, home, life, violations)
+    try:
+        violations += _rest_of(life, home)
+    except (OSError, EOFError, AssertionError, subprocess.TimeoutExpired) as error:
+        violations.append(f"the second daemon: {type(error).__name__}: {error}")
+    return outcome, violations
+
+
+def _rest_of(life: Life, home: Path) -> list[str]:
+    """Check what the fault left, live on, check again; what is violated."""
     daemon = ForkedDaemon(home)
     try:
-        violations += life.violations(daemon.data_dir)
-        violations += _settled(daemon)
-        if not violations:
-            ending = life.proceed(daemon.socket, ANSWER_SECONDS_MAX)
-            violations += [] if ending == "done" else [f"the life ended with {ending}"]
-            violations += life.violations(daemon.data_dir)
-            violations += _settled(daemon)
+        found = life.violations(daemon.data_dir) + _settled(daemon)
+        if found:
+            return found
+        ending = life.proceed(daemon.socket, ANSWER_SECONDS_MAX)
+        found = [] if ending == "done" else [f"the life ended with {ending}"]
+        found += life.violations(daemon.data_dir) + _settled(daemon)
         if (code := daemon.stop()) != 0:
-            violations.append(f"the second daemon exited with {code}")
+            found.append(f"the second daemon exited with {code}")
+        return found
     finally:
         daemon.kill()
-    return outcome, violations
 
 
 def _with_fault(fault: Fault, home: Path, life: Life, violations: list[str]) -> str:

@@ -157,6 +157,7 @@ def test_what_edit_refused_is_where_the_next_one_goes_on(
     editor.chmod(0o755)
 
     sessionctl("config", "edit", EDITOR=str(editor), TEXT="[log]\nlevel = 5\n")
+    assert file.read_text() == COMMENTED
     again = sessionctl("config", "edit", EDITOR=str(editor), TEXT="[log]\nlevel = 'debug'\n")
 
     assert (home / "seen").read_text() == "[log]\nlevel = 5\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionctl.imports.conversion import READERS, Conversion
@@ -235,6 +235,7 @@ PIECES = st.sampled_from(
 CONTENTS = st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=30).map(b"".join))
 
 
+@settings(deadline=None)
 @given(content=CONTENTS)
 def test_no_bytes_whatever_bring_a_reader_down(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -245,6 +246,7 @@ def test_no_bytes_whatever_bring_a_reader_down(content: bytes) -> None:
             assert damage is None or 0 <= damage.offset < len(content)
 
 
+@settings(deadline=None)
 @given(content=CONTENTS)
 def test_no_bytes_whatever_bring_the_conversion_down(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
@@ -281,6 +283,7 @@ def _write(conversion: Conversion, path: Path, file: Any) -> None:
         (b"ls\n: 1700000000:0;ls\n", Format.ZSH),
         (b"\n- cmd: ls\n  when: 1\n", Format.FISH),
         (b"ls\n# a comment\n", Format.PLAIN),
+        (b"ls\n" * 99 + b"\0", Format.PLAIN),
         (b"#!/bin/sh\nls\n", Format.PLAIN),
         (b"{ ls; }\n", Format.PLAIN),
         (b"printf '\x1b[31m\xff'\n", Format.PLAIN),
@@ -306,7 +309,8 @@ def test_the_format_is_seen_from_the_content(tmp_path: Path, content: bytes, for
         (b"\x7fELF\x02\x01\x01\0\0\0", "binary"),
         (b"\xff\xfel\0s\0\n\0", "binary"),
         (bytes(range(1, 32)) * 9, "binary"),
-        (b"ls\n" * 99 + b"\0", "binary"),
+        (b"l\0s\n" * 99, "binary"),
+        (b"caf\xe9\n\0", "binary"),
         (b"\x1f\x8b\x08\0", "gunzip"),
         (b'{"name": "x"}\n', "JSON"),
         (b'{"name": ' + b"[" * 100_000, "JSON"),

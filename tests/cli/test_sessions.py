@@ -414,7 +414,7 @@ def test_status_tells_how_the_daemon_is(sessionctl: Sessionctl, daemon: RunningD
     (health,) = sessionctl.json("status")
 
     assert f"pid {daemon.process.pid}" in shown
-    assert "1 sessions" in shown
+    assert "1 session" in shown
     assert health["pid"] == daemon.process.pid
     assert health["sessions_recording"] == 1
 

@@ -12,6 +12,8 @@ import select
 import socket
 from typing import Protocol
 
+from sessiond.notices import Hangups
+
 RECEIVE_BYTES_MAX = 64 * 1024
 """Small enough to come from the allocator and not from the kernel, each time anew."""
 
@@ -51,6 +53,7 @@ class Channel:
         """Nobody is there to read what we write."""
         self._is_closing = False
         self._has_ended = False
+        self._hangups: Hangups | None = None
         self.is_open = True
         self.is_blocked = False
 
@@ -60,6 +63,11 @@ class Channel:
         poll = select.poll()
         poll.register(self._socket, 0)
         return not self._is_mute and not poll.poll(0)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much the peer has not read yet, besides what the kernel holds."""
+        return len(self._output)
 
     def resume(self) -> None:
         """Read on."""
@@ -102,8 +110,16 @@ class Channel:
         if self._output:
             self._loop.remove_writer(self._socket)
         self._output = bytearray()
+        if self._hangups is not None:
+            self._hangups.forget(self._socket.fileno())
         self._socket.close()
         self._listener.lost()
+
+    def abort_when_gone(self, hangups: Hangups) -> None:
+        """The peer sends nothing more, and all of it was read: hang up once it does not read either."""
+        if self.is_open and self._hangups is None:
+            self._hangups = hangups
+            hangups.watch(self._socket.fileno(), self.abort)
 
     def _readable(self) -> None:
         try:

@@ -20,10 +20,14 @@ from sessiond import processes
 from sessiond.channel import Channel
 from sessiond.decoding import BadMessage, decode_request
 from sessiond.errors import Refused, internal
+from sessiond.notices import Hangups
 from sessiond_client.wire.framing import LINE_BYTES_MAX, LineBuffer, LineTooLong, encode_line
 from sessiond_client.wire.messages import REQUESTS_IN_FLIGHT_MAX, AnyRequest, ErrorCode, Reply
 
 IN_FLIGHT_BYTES_MAX = LINE_BYTES_MAX
+REQUEST_BYTES = 1024
+"""What a request in work costs besides its bytes, roughly."""
+
 FIRST_LINE_SECONDS_MAX = 30.0
 LINE_SECONDS_MAX = 30.0
 
@@ -46,11 +50,15 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     tasks: TaskGroup
     handler: Handler
+    hangups: Hangups
     is_stopping: bool
     paused: set[Connection]
 
     def is_full(self) -> bool:
         """Whether the writer's queue is full, so that nobody is to be read."""
+
+    def hold(self, more: int) -> None:
+        """A connection holds so many bytes more than before, or fewer."""
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -74,6 +82,8 @@ class Connection:
         self._output: list[bytes] = []
         self._in_flight = 0
         self._in_flight_bytes = 0
+        self.held_bytes = 0
+        """What this peer has us hold, as it was last counted."""
         self._is_paused = False
         self._has_ended = False
         self._open_ended = 0
@@ -109,17 +119,20 @@ class Connection:
         if lines or self._timer is None:
             self._watch_unfinished_line()
         self._pause_or_resume()
+        self._tell_held()
 
     def ended(self) -> None:
         """The peer sends nothing more; it still gets what it is owed."""
         self._has_ended = True
         self._disarm()
         self._close_if_done()
+        self._channel.abort_when_gone(self._server.hangups)
 
     def unblocked(self) -> None:
         """The peer reads again."""
         self._wake_writers()
         self._pause_or_resume()
+        self._tell_held()
 
     def lost(self) -> None:
         """The connection is gone; what it had sent is still done."""
@@ -127,6 +140,8 @@ class Connection:
         self._wake_writers()
         self._questions.clear()
         self._lines = LineBuffer()  # what was unfinished goes now, not when the collector comes by
+        self._server.hold(-self.held_bytes)
+        self.held_bytes = 0
         self._server.forget(self)
 
     # --- requests --------------------------------------------------------------------------------------
@@ -151,6 +166,8 @@ class Connection:
     async def _answer_questions(self) -> None:
         while self._questions and self.is_open:
             await self._until_writable()
+            if not self._questions:
+                return  # the peer went while it was waited for, and its questions with it
             request_id, size, ask = self._questions[0]
             try:
                 reply = await ask()
@@ -195,6 +212,7 @@ class Connection:
         self._channel.write(b"".join(self._output))
         self._output.clear()
         self._pause_or_resume()
+        self._tell_held()
         self._close_if_done()
 
     # --- flow and time -------------------------------------------------------------------------------
@@ -216,6 +234,21 @@ class Connection:
         else:
             self._channel.resume()
             self._server.paused.discard(self)
+
+    def count_held(self) -> int:
+        """Count what this peer has us hold by now."""
+        self.held_bytes = (
+            self._lines.unfinished_bytes
+            + self._channel.unsent_bytes
+            + self._in_flight_bytes
+            + self._in_flight * REQUEST_BYTES
+        )
+        return self.held_bytes
+
+    def _tell_held(self) -> None:
+        before = self.held_bytes
+        if self.is_open and self.count_held() != before:
+            self._server.hold(self.held_bytes - before)
 
     def look_again(self) -> None:
         """Something that kept us from reading may be over, or has begun."""
@@ -243,6 +276,10 @@ class Connection:
             self._channel.write(b"".join(self._output))
             self._output.clear()
         self._channel.close()
+
+    def cut(self) -> None:
+        """Hang up now, whatever is owed."""
+        self._channel.abort()
 
     def _refuse_long_line(self) -> None:
         refusal = Refused(

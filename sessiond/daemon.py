@@ -187,7 +187,7 @@ def _serve(config: Config, clock: Clock, failures: Failures) -> int:
     with ExitStack() as stack:
         place = _place(config)
         stack.callback(place.withdraw)
-        _check_data_dir(config)
+        check_data_dir(config)
         failure = failures.too_many()
         distrust = None if failure is None else Distrust.of(failure, failures.path, clock)
         purpose = f"the data in {config.data_dir}"
@@ -217,7 +217,7 @@ def _place(config: Config) -> PublishedSocket | InheritedSocket:
     return PublishedSocket(config.socket_path) if inherited is None else InheritedSocket(inherited)
 
 
-def _check_data_dir(config: Config) -> None:
+def check_data_dir(config: Config) -> None:
     """Raises StartupRefused unless the data directory is ours alone, and on a disk that keeps promises."""
     path = config.data_dir
     kind = paths.file_system(path)

@@ -82,6 +82,15 @@ def database_damaged(path: Path, error: Exception) -> Refused:
     )
 
 
+def database_closed(error: Exception) -> Refused:
+    """There is a database, but for now it cannot be opened."""
+    return Refused(
+        ErrorCode.BUSY,
+        f"the database cannot be opened: {error}",
+        "ask again; if it stays so, see to the disk and to how many files may be open (`ulimit -n`)",
+    )
+
+
 def database_unreadable(path: Path, error: Exception) -> Refused:
     """The disk does not give what it should have."""
     return Refused(

@@ -180,7 +180,7 @@ class Handlers:
             os=self._system if request.os is None else request.os,
             hostname=self._hostname if request.hostname is None else request.hostname,
             cwd=request.cwd,
-            env={name: value for name, value in request.env.items() if name in self._env},
+            env=self._kept(request.env),
             tags=checks.normalised_tags(request.tags),
             meta=request.meta,
         )
@@ -194,6 +194,10 @@ class Handlers:
                 connection.reply(_refusal(outcome).reply(request.id), size)
 
         self._writer.submit(operation, connection, size, answer)
+
+    def _kept(self, env: dict[str, str]) -> dict[str, str]:
+        """The variables that are recorded."""
+        return {name: value for name, value in env.items() if name in self._env}
 
     @staticmethod
     def _owner(connection: Connection, pid: int | None) -> Owner | None:
@@ -249,7 +253,7 @@ class Handlers:
             os=header.os,
             hostname=header.hostname,
             cwd=header.cwd,
-            env={name: value for name, value in header.env.items() if name in self._env},
+            env=self._kept(header.env),
             tags=checks.normalised_tags(header.tags, "header.tags"),
             meta=header.meta,
         )
@@ -361,6 +365,9 @@ class Handlers:
         try:
             with self._follows[key]:
                 await follower.run(self._reader, self._commits)
+        except Exception:
+            logger.exception("a request failed", extra={"request": "Follow"})
+            await connection.notify(internal().reply(key[1]))
         finally:
             del self._follows[key]
             connection.release()

@@ -1,14 +1,17 @@
-"""Being told that the names in a directory change, without looking again and again.
+"""Being told that the names in a directory change, or that a peer is gone, without looking again and again.
 
-What only Linux has (inotify) is used here and nowhere else in the daemon. The one rule: whoever waits looks
-for itself afterwards; a notice says only that it may be worth it.
+What only Linux has (inotify, epoll) is used here and nowhere else in the daemon. The one rule: whoever waits
+looks for itself afterwards; a notice says only that it may be worth it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
+import select
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -41,6 +44,44 @@ class DirectoryNotices:
         """Watch it no more."""
         if self._descriptor is not None:
             os.close(self._descriptor)
+
+
+class Hangups:
+    """Tells who of those that closed their sending side, and may still read, is gone altogether.
+
+    Without epoll nobody is told: then it shows when they are written to the next time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._gone: dict[int, Callable[[], None]] = {}
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        if self._epoll is not None:
+            loop.add_reader(self._epoll.fileno(), self._look)
+
+    def watch(self, descriptor: int, gone: Callable[[], None]) -> None:
+        """Call `gone` once nobody is at the other end of this socket."""
+        if self._epoll is not None:
+            # No event is asked for: a hang-up is told in any case; that there is nothing to read is known.
+            self._epoll.register(descriptor, 0)
+            self._gone[descriptor] = gone
+
+    def forget(self, descriptor: int) -> None:
+        """This socket is about to be closed."""
+        if self._gone.pop(descriptor, None) is not None and self._epoll is not None:
+            self._epoll.unregister(descriptor)
+
+    def _look(self) -> None:
+        assert self._epoll is not None
+        for descriptor, _ in self._epoll.poll(0):
+            self._gone[descriptor]()
+
+    def close(self) -> None:
+        """Tell of nobody any more."""
+        if self._epoll is not None:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
 
 
 def _watch(path: Path) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,9 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(0, os.geteuid())
 
 
+@cache
 def boot_id() -> str | None:
-    """The id of this boot of the machine."""
+    """The id of this boot of the machine, which stays as long as we do."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -59,11 +61,14 @@ def identify(pid: int) -> Owner:
 
 
 def lives(owner: Owner) -> bool:
-    """Whether this very process still runs."""
-    if owner.boot is not None and owner.boot != boot_id():
+    """Whether this very process still runs; one that cannot be looked at, but takes signals, does."""
+    if owner.boot is not None and owner.boot != (boot_id() or owner.boot):
         return False
     if owner.start is not None:
-        return start_ticks(owner.pid) == owner.start and not _is_zombie(owner.pid)
+        try:
+            return _start_of_living(owner.pid) == owner.start
+        except OSError:
+            pass  # no descriptor is left to look with
     try:
         os.kill(owner.pid, 0)
     except ProcessLookupError:
@@ -73,12 +78,14 @@ def lives(owner: Owner) -> bool:
     return True
 
 
-def _is_zombie(pid: int) -> bool:
+def _start_of_living(pid: int) -> int | None:
+    """When a process started that has not ended, None for one that has. Raises OSError if nobody can tell."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[:1] in (["Z"], ["X"])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[_START_TIME_FIELD])
 
 
 def watch_descriptor(pid: int) -> int | None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import apsw
 
-from sessiond.errors import database_damaged, database_held, database_unreadable
+from sessiond.errors import database_closed, database_damaged, database_held, database_unreadable
 from sessiond.storage.database import open_reader
 from sessiond.storage.directory import mark_suspect
 
@@ -47,8 +47,10 @@ class Reader:
             raise database_damaged(self._path, error) from None
         except (apsw.BusyError, apsw.LockedError):
             raise database_held() from None
-        except (apsw.IOError, apsw.CantOpenError) as error:
+        except apsw.IOError as error:
             raise database_unreadable(self._path, error) from None
+        except apsw.CantOpenError as error:
+            raise database_closed(error) from None
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)

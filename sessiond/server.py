@@ -16,11 +16,16 @@ from anyio.abc import TaskGroup
 
 from sessiond import processes
 from sessiond.connection import Connection, Handler
+from sessiond.notices import Hangups
 from sessiond.publication import BACKLOG
 
 CONNECTIONS_MAX = 4096
 ACCEPTS_PER_TURN_MAX = 64
 ACCEPT_RETRY_SECONDS = 1.0
+
+HELD_BYTES_MAX = 256 * 1024 * 1024
+"""So much all connections together may have us hold: half lines, requests in work, replies not read yet.
+Above it the one that holds most is hung up on; whoever wants it done sends again what was not answered."""
 
 logger = logging.getLogger("sessiond.server")
 
@@ -33,10 +38,12 @@ class Server:
         self.is_stopping = False
         self.handler: Handler
         self.tasks: TaskGroup
+        self.hangups: Hangups
         self.loop: asyncio.AbstractEventLoop
         self.paused: set[Connection] = set()
         self._connections: set[Connection] = set()
         self._closings: dict[int, list[anyio.Event]] = {}
+        self._held_bytes = 0
         self._listener: socket.socket
 
     def start(self, listener: socket.socket, handler: Handler, tasks: TaskGroup) -> None:
@@ -44,6 +51,10 @@ class Server:
         self.handler = handler
         self.tasks = tasks
         self.loop = asyncio.get_running_loop()
+        self.hangups = Hangups(self.loop)
+        self._listen(listener)
+
+    def _listen(self, listener: socket.socket) -> None:
         self._listener = listener
         listener.setblocking(False)
         self.loop.add_reader(listener, self._accept)
@@ -63,7 +74,7 @@ class Server:
         for _ in range(BACKLOG // ACCEPTS_PER_TURN_MAX):
             self._accept()
         self._listener.close()
-        self.start(listener, self.handler, self.tasks)
+        self._listen(listener)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN_MAX):
@@ -93,6 +104,22 @@ class Server:
             return
         connected.setblocking(False)
         self._connections.add(Connection(self, connected, peer))
+
+    def hold(self, more: int) -> None:
+        """A connection has us hold so many bytes more than before; if that is too much, somebody goes."""
+        self._held_bytes += more
+        if more > 0 and self._held_bytes > HELD_BYTES_MAX:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        # What a peer has read meanwhile is counted only now.
+        self._held_bytes = sum(connection.count_held() for connection in self._connections)
+        while self._held_bytes > HELD_BYTES_MAX:
+            greediest = max(self._connections, key=lambda it: it.held_bytes)
+            logger.warning(
+                "connection holds too much", extra={"pid": greediest.peer.pid, "bytes": greediest.held_bytes}
+            )
+            greediest.cut()
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -125,3 +152,4 @@ class Server:
         """Hang up on everybody, with what they are owed."""
         for connection in list(self._connections):
             connection.close()
+        self.hangups.close()

@@ -14,6 +14,7 @@ import anyio
 import apsw
 
 from sessiond.commits import Wakeup
+from sessiond.errors import Refused
 from sessiond.reader import Reader
 from sessiond.storage.database import rows
 from sessiond.storage.files import SessionFiles
@@ -64,7 +65,13 @@ class Settler:
             with anyio.move_on_after(RETRY_SECONDS if self.lagging else None):
                 await self._work.wait()
             waiting = list(self._waiting)
-            unsettled = await self._reader.ask(_unsettled)
+            try:
+                unsettled = await self._reader.ask(_unsettled)
+            except Refused as refusal:
+                logger.warning("files do not follow yet", extra={"reason": refusal.message})
+                await anyio.sleep(RETRY_SECONDS)
+                self._work.set()
+                continue
             for ulid in [ulid for ulid, sealed in unsettled.items() if sealed]:
                 await self._settle(ulid)
             for ulid in waiting:
@@ -76,7 +83,7 @@ class Settler:
     async def _settle(self, ulid: str) -> None:
         try:
             done = await self._reader.ask(partial(settle, files=self._files, ulid=ulid))
-        except (OSError, CannotSettle) as error:
+        except (OSError, CannotSettle, Refused) as error:
             self._report(ulid, error)
         else:
             self.lagging.discard(ulid)

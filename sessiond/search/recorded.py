@@ -15,7 +15,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import apsw
 
-from sessiond.errors import database_damaged, database_held, database_unreadable
+from sessiond.errors import database_closed, database_damaged, database_held, database_unreadable
 from sessiond.search.sequences import without_sequences
 from sessiond.storage.catalog import require_id
 from sessiond.storage.database import CORRUPTION, open_reader, rows
@@ -108,8 +108,10 @@ def _translated(
             raise database_damaged(self.path, error) from None
         except (apsw.BusyError, apsw.LockedError):
             raise database_held() from None
-        except (apsw.IOError, apsw.CantOpenError) as error:
+        except apsw.IOError as error:
             raise database_unreadable(self.path, error) from None
+        except apsw.CantOpenError as error:
+            raise database_closed(error) from None
 
     return ask
 

@@ -6,8 +6,9 @@ fails part of the way is cut back at once, and a file whose size is not the expe
 
 from __future__ import annotations
 
+import errno
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,7 +83,7 @@ class SessionFiles:
 
     def create(self, ulid: str, data: bytes) -> None:
         """A new file that begins with `data`. Raises OSError, also if there is one already."""
-        self._keep(ulid, self.disk.create(self.path(ulid)), 0)
+        self._keep(ulid, self._opened(lambda: self.disk.create(self.path(ulid))), 0)
         self.append(ulid, data, 0)
 
     def append(self, ulid: str, data: bytes, size: int) -> None:
@@ -102,8 +103,18 @@ class SessionFiles:
         self._keep(ulid, descriptor, size + len(data))
 
     def _open(self, ulid: str) -> tuple[int, int]:
-        descriptor = self.disk.open_append(self.path(ulid))
+        descriptor = self._opened(lambda: self.disk.open_append(self.path(ulid)))
         return descriptor, self.disk.size(descriptor)
+
+    def _opened(self, open_file: Callable[[], int]) -> int:
+        """What `open_file` opens; where no descriptor is left, the handles that are kept make room."""
+        try:
+            return open_file()
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE} or not self._handles:
+                raise
+        self.close_all()
+        return open_file()
 
     def _keep(self, ulid: str, descriptor: int, size: int) -> None:
         self._handles[ulid] = (descriptor, size)

@@ -25,6 +25,21 @@ def test_a_half_closed_connection_still_gets_its_answers(daemon: RunningDaemon) 
     assert peer.is_cut()
 
 
+def test_a_follower_that_closed_its_sending_side_is_let_go_of_when_it_is_gone(daemon: RunningDaemon) -> None:
+    observer, follower = daemon.peer(), daemon.peer()
+    session = observer.start()
+    follower.call("follow", session=session)
+    follower.socket.shutdown(socket.SHUT_WR)
+    observer.append(session, "still told")
+    assert follower.receive()["type"] == "events"
+    assert observer.call("status")["followers"] == 1
+
+    follower.close()
+
+    while (status := observer.call("status"))["connections"] > 1 or status["followers"]:
+        pass
+
+
 def test_messages_split_anywhere_are_put_together(daemon: RunningDaemon) -> None:
     peer = daemon.peer()
     for byte in b'{"type":"ping","id":1}\r\n\n{"type":"ping","id":2}\n':
@@ -60,6 +75,23 @@ def test_a_connection_that_goes_before_its_answer_does_no_harm(daemon: RunningDa
     while (reply := polite.receive())["type"] != "status":
         pass
     assert reply["pid"] == daemon.process.pid
+    assert "Traceback" not in daemon.log_text()
+
+
+def test_a_peer_that_goes_with_questions_waiting_for_it_to_read_does_no_harm(daemon: RunningDaemon) -> None:
+    polite = daemon.peer()
+    session = polite.start()
+    polite.append(session, *["x" * 1000] * 4000)
+    question = b'{"type":"read","session":"%s","limit":10000}\n' % session.encode()
+    for _ in range(5):
+        with daemon.peer() as peer:
+            peer.send_bytes(question * 3)
+            peer.socket.shutdown(socket.SHUT_WR)
+            peer.receive()  # and nothing more, so that the rest has to wait
+
+    while (status := polite.call("status"))["connections"] > 1:
+        pass
+    assert status["pid"] == daemon.process.pid
     assert "Traceback" not in daemon.log_text()
 
 

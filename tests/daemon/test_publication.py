@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import site
 import socket
 import stat
 import subprocess
@@ -14,7 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import RunningDaemon, environ_for
+from sessiond import config
+from sessiond.daemon import check_data_dir
+from sessiond.errors import StartupRefused
+from sessiond_client import paths
+from tests.running import ROOT, RunningDaemon, environ_for
+
+SYSTEM_PYTHON = Path("/usr/bin/python3")
 
 
 def serve(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -53,9 +61,21 @@ def test_a_second_daemon_on_the_same_data_exits_75(daemon: RunningDaemon) -> Non
     assert not (other / "s.sock").exists()
 
 
-def test_of_eight_daemons_started_at_once_one_serves(home: Path) -> None:
+EXIT_SECONDS_MAX = 60
+"""A bound for the losers of a race on a busy machine; that they give up at once is what they say."""
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+def test_of_eight_daemons_started_at_once_one_serves(home: Path, rounds: int) -> None:
     for directory in ("run", "data"):
         (home / directory).mkdir(mode=0o700)
+    for _ in range(rounds):
+        race(home)
+        assert not (home / "run" / "sessiond" / "sessiond.sock").exists()
+
+
+def race(home: Path) -> None:
+    """Start eight at once: seven exit with 75, the other serves until it is told to stop."""
     command = [sys.executable, "-P", "-m", "sessiond", "serve"]
     racers = [
         subprocess.Popen(command, env=environ_for(home), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -76,6 +96,35 @@ def test_of_eight_daemons_started_at_once_one_serves(home: Path) -> None:
                 racer.stderr.close()
 
 
+def test_a_daemon_that_is_one_too_many_gives_up_without_looking_at_the_data(daemon: RunningDaemon) -> None:
+    """It imports, finds the lock held, and says so: that takes as long as saying anything at all."""
+    trace = daemon.home / "trace"
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace to see what a process opens")
+    command = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        str(trace),
+        "-e",
+        "trace=openat,connect,nanosleep,clock_nanosleep",
+    ]
+
+    result = subprocess.run(
+        [*command, sys.executable, "-P", "-m", "sessiond", "serve"],
+        env=daemon.environ,
+        capture_output=True,
+        timeout=EXIT_SECONDS_MAX,
+    )
+
+    assert result.returncode == 75
+    calls = trace.read_text()
+    assert "sessiond.sock.lock" in calls
+    assert str(daemon.data_dir) not in calls
+    assert "sleep" not in calls
+
+
 def test_a_stale_socket_is_replaced(daemon: RunningDaemon) -> None:
     for _ in range(3):
         daemon.restart()
@@ -93,6 +142,153 @@ def test_a_planted_link_is_replaced_and_not_followed(daemon: RunningDaemon) -> N
     assert daemon.peer().call("ping")["type"] == "pong"
     assert not daemon.socket.is_symlink()
     assert not target.exists()
+
+
+def test_a_link_planted_for_the_lock_of_the_socket_is_refused(home: Path) -> None:
+    directory, name = home / "run" / "sessiond", "sessiond.sock.lock"
+    directory.mkdir(parents=True, mode=0o700)
+    target = home / "target"
+    (directory / name).symlink_to(target)
+
+    result = serve(home)
+
+    assert result.returncode == 78
+    assert len(result.stderr.splitlines()) == 1
+    assert str(directory / name) in result.stderr
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lock", "sessiond.db", "sessiond.db-wal", "state.ndjson", "search.db", "sessions", "trash", "spool"],
+)
+def test_a_link_planted_in_the_data_directory_is_refused_and_not_followed(home: Path, name: str) -> None:
+    data_dir = home / "data" / "sessiond"
+    data_dir.mkdir(parents=True, mode=0o700)
+    target = home / "target"
+    (data_dir / name).symlink_to(target)
+
+    result = serve(home)
+
+    assert result.returncode == 78
+    assert result.stderr == f"sessiond: {data_dir / name} is a link; put what it leads to in its place\n"
+    assert not target.exists()
+
+
+def test_a_link_planted_for_a_session_file_is_not_followed(daemon: RunningDaemon) -> None:
+    target = daemon.home / "target"
+    target.write_text("untouched")
+    ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    path = daemon.data_dir / "sessions" / f"{ulid}.ndjson"
+    path.symlink_to(target)
+
+    with daemon.peer() as peer:
+        peer.start(ulid=ulid, owner_pid=0)
+        assert peer.append(ulid, "text")["type"] == "appended"
+    daemon.stop()
+
+    assert target.read_text() == "untouched"
+
+
+def test_a_data_directory_that_is_the_users_own_link_is_followed(home: Path) -> None:
+    elsewhere = home / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (home / "data").mkdir(mode=0o700)
+    (home / "data" / "sessiond").symlink_to(elsewhere)
+
+    daemon = RunningDaemon(home)
+    daemon.kill()
+
+    assert (elsewhere / "sessiond.db").exists()
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_the_umask_it_is_started_with_changes_nothing(home: Path, umask: int) -> None:
+    for directory in ("run", "data"):
+        (home / directory).mkdir(mode=0o700)
+    daemon = RunningDaemon(home, under=["sh", "-c", f'umask {umask:o}; exec "$@"', "sh"])
+    try:
+        test_everything_is_private_to_the_user(daemon)
+        if umask != 0o777:
+            daemon.socket.unlink()
+            while not daemon.socket.exists():
+                pass
+            assert mode(daemon.socket) == 0o600
+    finally:
+        daemon.close_peers()
+        daemon.kill()
+
+
+def test_a_directory_that_others_could_replace_is_refused(home: Path) -> None:
+    (home / "data").mkdir()
+    (home / "data").chmod(0o777)
+
+    result = serve(home)
+
+    assert result.returncode == 78
+    assert "can be replaced by others" in result.stderr
+    assert f"chmod o-w {home / 'data'}" in result.stderr
+
+
+def test_without_a_runtime_directory_the_socket_is_in_the_home_and_never_in_tmp() -> None:
+    environ = {"HOME": "/home/u"}
+
+    for each in (environ, environ | {"XDG_RUNTIME_DIR": ""}, environ | {"XDG_RUNTIME_DIR": "tmp"}):
+        assert paths.socket_path(each) == Path("/home/u/.local/state/sessiond/run/sessiond.sock")
+
+
+def test_no_core_is_dumped(daemon: RunningDaemon) -> None:
+    limits = Path(f"/proc/{daemon.process.pid}/limits").read_text().splitlines()
+
+    assert [line.split()[4:6] for line in limits if line.startswith("Max core file size")] == [["0", "0"]]
+
+
+def test_a_daemon_of_another_user_than_the_data_is_refused(home: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None or not SYSTEM_PYTHON.exists():
+        pytest.skip("needs root, setpriv and a Python that other users can run")
+    home.chmod(0o755)
+    for place in ("data/sessiond", "run/sessiond"):
+        (home / place).mkdir(parents=True, mode=0o700)
+    script = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from pathlib import Path; from sessiond import publication\n"
+        "try: publication.private_directory(Path(sys.argv[1]), 'the data')\n"
+        "except publication.StartupRefused as refused: print(refused)\n"
+    )
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    places = [str(path) for path in (ROOT, ROOT / "client", *map(Path, site.getsitepackages()))]
+
+    result = subprocess.run(
+        [*nobody, str(SYSTEM_PYTHON), "-c", script, str(home / "data" / "sessiond"), *places],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+
+    if "PermissionError" in result.stderr or "ModuleNotFoundError" in result.stderr:
+        pytest.skip("what is tested cannot be read by other users here")
+    assert "belongs to user 0, not to you" in result.stdout, result.stderr
+
+
+def test_data_on_a_network_file_system_is_refused_unless_the_risk_is_taken(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "data").mkdir(mode=0o700)
+    mounts = home / "mountinfo"
+    mounts.write_text(f"1 1 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / {home / 'data'} rw - nfs4 host:/a rw\n")
+    monkeypatch.setattr(paths, "MOUNTS", mounts)
+    environ = environ_for(home)
+
+    with pytest.raises(StartupRefused, match="is on nfs4, a network file system") as refused:
+        check_data_dir(config.load(environ, None, None))
+
+    assert "sessionctl config set storage.any_file_system true" in refused.value.hint
+    assert not (home / "data" / "sessiond").exists()
+    path = paths.config_path(environ)
+    path.parent.mkdir(parents=True)
+    path.write_text("[storage]\nany_file_system = true\n")
+    check_data_dir(config.load(environ, None, None))
+    assert (home / "data" / "sessiond").exists()
 
 
 def test_the_socket_goes_when_the_daemon_stops(daemon: RunningDaemon) -> None:

@@ -14,14 +14,13 @@ import msgspec
 
 from sessiond.errors import StartupRefused
 from sessiond_client import paths
-
-DEFAULT_ENV = ("PATH", "SHELL", "HOME", "USER", "PWD", "TERM")
+from sessiond_client.wire.messages import RECORDED_ENV_DEFAULT
 
 
 class RecordSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`[record]`: `env` names the environment variables that are kept with a session."""
 
-    env: tuple[str, ...] = DEFAULT_ENV
+    env: tuple[str, ...] = RECORDED_ENV_DEFAULT
 
 
 class LogSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -21,6 +21,7 @@ from sessiond.channel import Channel
 from sessiond.decoding import BadMessage, decode_request
 from sessiond.errors import Refused, internal
 from sessiond.notices import Hangups
+from sessiond.storage.operations import Owner
 from sessiond_client.wire.framing import LINE_BYTES_MAX, LineBuffer, LineTooLong, encode_line
 from sessiond_client.wire.messages import REQUESTS_IN_FLIGHT_MAX, AnyRequest, ErrorCode, Reply
 
@@ -32,6 +33,24 @@ FIRST_LINE_SECONDS_MAX = 30.0
 LINE_SECONDS_MAX = 30.0
 
 logger = logging.getLogger("sessiond.server")
+
+
+class Asker(Protocol):
+    """Who asks for something to be stored: a connection, or what stands for a client that is gone.
+
+    `producer` is whose `start` requests these are.
+    """
+
+    producer: str | None
+
+    def __hash__(self) -> int:
+        """Requests of one who asks keep their order."""
+
+    def reply(self, reply: Reply, size: int) -> None:
+        """Answer a request that was `size` bytes long."""
+
+    def owner_of(self, pid: int | None) -> Owner | None:
+        """Whose end ends a session: the process of this number (None: who asks; 0: nobody's)."""
 
 
 class Handler(Protocol):
@@ -187,6 +206,11 @@ class Connection:
         self._in_flight -= 1
         self._in_flight_bytes -= size
         self._send(reply)
+
+    def owner_of(self, pid: int | None) -> Owner | None:
+        """Whose end ends a session: the process named, else the peer; 0 means nobody."""
+        pid = self.peer.pid if pid is None else pid
+        return processes.identify(pid) if pid else None
 
     async def notify(self, notice: Reply) -> None:
         """Send a follower a notice, once the peer has read most of what it was sent before."""

@@ -13,6 +13,7 @@ import resource
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -20,6 +21,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from sessiond import processes
 from sessiond.adopter import Adopter
 from sessiond.clock import Clock
+from sessiond.collector import Collector
 from sessiond.commits import Commits
 from sessiond.config import Config
 from sessiond.distrust import READ_ONLY_SECONDS, Distrust, DistrustedStore
@@ -68,10 +70,11 @@ logger = logging.getLogger("sessiond.daemon")
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a running daemon consists of. One that only reads has no `directory` and no `syncer`."""
+    """What a running daemon consists of. One that only reads has no `directory`, `syncer` or `collector`."""
 
     directory: DataDirectory | None
     syncer: Syncer | None
+    collector: Collector | None
     indexer: Indexer | StandingIndex
     distrust: Distrust | None
     writer: Writer
@@ -151,11 +154,27 @@ def _assemble(
         recovery={} if directory is None else directory.recovery.counters,
         distrust=distrust,
     )
+    collector = None
+    if directory is not None:
+        counters = directory.recovery.counters
+        collector = Collector(_spools(config), handlers, reader, files, clock, counters)
+        handlers.on_closed = collector.look
+        handlers.take_over = collector.take_over
+        owners.spool_settled = collector.settled
     return Parts(
         directory=directory, syncer=syncer, indexer=indexer, distrust=distrust, writer=writer, reader=reader,
         settler=settler, purger=purger, adopter=adopter, owners=owners, server=server, handlers=handlers,
-        verifying=verifying,
+        verifying=verifying, collector=collector,
     )  # fmt: skip
+
+
+def _spools(config: Config) -> list[Path]:
+    """Where clients leave what they want to tell us: by our socket's place, and by that of our data."""
+    spools = [paths.spool_dir(config.socket_path, config.environ), paths.spool_beside(config.socket_path)]
+    if config.data_dir == paths.data_dir(config.environ):
+        # Also of clients who look for our socket elsewhere, for want of XDG_RUNTIME_DIR.
+        spools.append(paths.state_dir(config.environ) / paths.SPOOL_NAME)
+    return spools
 
 
 def _nothing() -> None:
@@ -199,7 +218,8 @@ def _serve(config: Config, clock: Clock, failures: Failures) -> int:
             parts = build(config, directory, clock)
         else:
             parts = build_distrusting(config, clock, distrust)
-        for part in (parts.syncer, parts.writer, parts.reader, parts.indexer, parts.adopter, parts.verifying):
+        reading = (parts.reader, parts.indexer, parts.adopter, parts.verifying)
+        for part in (parts.syncer, parts.writer, *reading, parts.collector):
             if part is not None:
                 stack.callback(part.close)
         try:
@@ -280,7 +300,9 @@ async def _start_writing(parts: Parts, directory: DataDirectory, tasks: TaskGrou
     assert isinstance(parts.indexer, Indexer)
     for part in (parts.syncer, parts.indexer, parts.settler, parts.purger, parts.adopter):
         tasks.start_soon(part.run)
-    await _check_owners(parts, directory)
+    assert parts.collector is not None
+    await _check_owners(parts.owners, parts.collector, directory, tasks)
+    tasks.start_soon(parts.collector.run)
 
 
 def _watch_ourselves(
@@ -314,21 +336,37 @@ def _spare_the_collector() -> None:
     gc.set_threshold(COLLECT_EVERY_OBJECTS)
 
 
-async def _check_owners(parts: Parts, directory: DataDirectory) -> None:
-    """Go on with the sessions whose owners live; interrupt the others."""
+async def _check_owners(
+    owners: Owners, collector: Collector, directory: DataDirectory, tasks: TaskGroup
+) -> None:
+    """Go on with the sessions whose owners live; interrupt the others, once what they left is stored."""
     sql = (
         "SELECT ulid, owner_pid, owner_start, owner_boot FROM session"
         " WHERE status = 'recording' AND owner_pid IS NOT NULL AND shelf = 'kept'"
     )
     boot = processes.boot_id()
+    gone: dict[str, EndReason] = {}
     for ulid, pid, start, owner_boot in rows(directory.database.connection, sql):
         owner = Owner(pid, start, owner_boot)
         if processes.lives(owner):
-            parts.owners.watch(ulid, owner)
+            owners.watch(ulid, owner)
         else:
             restarted = owner_boot is not None and owner_boot != boot
-            reason = EndReason.HOST_RESTARTED if restarted else EndReason.DAEMON_LOST
-            await parts.owners.interrupt(ulid, reason, recovered=True)
+            gone[ulid] = EndReason.HOST_RESTARTED if restarted else EndReason.DAEMON_LOST
+    if gone and collector.waits():
+        tasks.start_soon(_interrupt_later, owners, collector, gone)
+    else:
+        await _interrupt(owners, gone)
+
+
+async def _interrupt_later(owners: Owners, collector: Collector, gone: dict[str, EndReason]) -> None:
+    await collector.settled()
+    await _interrupt(owners, gone)
+
+
+async def _interrupt(owners: Owners, gone: dict[str, EndReason]) -> None:
+    for ulid, reason in gone.items():
+        await owners.interrupt(ulid, reason, recovered=True)
 
 
 async def _watch_signals(*, task_status: TaskStatus[anyio.Event]) -> None:
@@ -347,6 +385,8 @@ async def _stop(parts: Parts) -> None:
     logger.info("stopping")
     with anyio.move_on_after(STOP_SECONDS_MAX) as limit:
         parts.server.stop_reading()
+        if parts.collector is not None:
+            parts.collector.stop()
         await parts.writer.drain()
         parts.server.close()
         if parts.syncer is not None:

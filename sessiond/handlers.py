@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import anyio
 import apsw
+import msgspec
 from anyio.abc import TaskGroup
 from msgspec import UNSET, Raw
 from ulid import ULID
 
-from sessiond import __version__, checks, processes
+from sessiond import __version__, checks
 from sessiond.adopter import Adopter
 from sessiond.clock import Clock, time_text
 from sessiond.commits import Commits
 from sessiond.config import Config
-from sessiond.connection import Connection
+from sessiond.connection import Asker, Connection
 from sessiond.distrust import Distrust
 from sessiond.errors import Refused, internal
 from sessiond.follower import Follower
@@ -40,7 +41,6 @@ from sessiond.storage.operations import (
     AppendEvents,
     EndSession,
     Outcome,
-    Owner,
     SaveSession,
     StartSession,
     Stored,
@@ -49,6 +49,7 @@ from sessiond.verifying import Verifying
 from sessiond.writer import Writer
 from sessiond_client.wire import messages
 from sessiond_client.wire.messages import EndReason, ErrorCode, Reply, Session, Status
+from sessiond_client.wire.spool import Spoolable
 
 FOLLOWS_PER_CONNECTION_MAX = 64
 
@@ -95,6 +96,9 @@ class Handlers:
         self._hostname = machine.nodename
         self._follows: dict[tuple[Connection, int], anyio.CancelScope] = {}
         self._tasks: TaskGroup | None = None
+        self.on_closed: Callable[[], None] = lambda: None
+        self.take_over: Callable[[str], Awaitable[int]] = _leave
+        """Takes over what waits in a spool; how many files stay."""
         self._verbs: dict[type, Callable[[Connection, Any, int], None]] = {
             messages.Append: self._append,
             messages.Start: self._start,
@@ -132,14 +136,31 @@ class Handlers:
             logger.exception("a request failed", extra={"request": type(request).__name__})
             connection.reply(internal().reply(request.id), size)
 
+    def store(self, asker: Asker, request: Spoolable, size: int) -> None:
+        """Do a request that waited in the spool; exactly one reply to it follows."""
+        try:
+            match request:
+                case messages.Start():
+                    self._start(asker, request, size)
+                case messages.Append():
+                    self._append(asker, request, size)
+                case messages.End():
+                    self._end(asker, request, size)
+        except Refused as refusal:
+            asker.reply(refusal.reply(request.id), size)
+        except Exception:
+            logger.exception("a request failed", extra={"request": type(request).__name__})
+            asker.reply(internal().reply(request.id), size)
+
     def closed(self, connection: Connection) -> None:
-        """End the follows of a connection that is gone."""
+        """End the follows of a connection that is gone; it may have left something in the spool."""
+        self.on_closed()
         for key in [key for key in self._follows if key[0] is connection]:
             self._follows[key].cancel()
 
     # --- requests that write -----------------------------------------------------------------------------
 
-    def _append(self, connection: Connection, request: messages.Append, size: int) -> None:
+    def _append(self, asker: Asker, request: messages.Append, size: int) -> None:
         checks.check_append(request)
         operation = AppendEvents(
             session=request.session,
@@ -157,21 +178,21 @@ class Handlers:
                 )
             else:
                 reply = _refusal(outcome).reply(request.id)
-            connection.reply(reply, size)
+            asker.reply(reply, size)
 
-        self._writer.submit(operation, connection, size, answer)
+        self._writer.submit(operation, asker, size, answer)
 
-    def _start(self, connection: Connection, request: messages.Start, size: int) -> None:
+    def _start(self, asker: Asker, request: messages.Start, size: int) -> None:
         now = self._clock.now()
         checks.check_meta(request.meta, "meta")
-        owner = self._owner(connection, request.owner_pid)
+        owner = asker.owner_of(request.owner_pid)
         operation = StartSession(
             ulid=request.ulid or str(ULID()),
             name=request.name,
             source=request.source,
             started_at=now if request.started_at is None else checks.moment(request.started_at, "started_at"),
             received_at=now,
-            producer=connection.producer,
+            producer=asker.producer,
             owner=owner,
             cli_version=request.cli_version,
             engine_base_url=request.engine_base_url,
@@ -189,23 +210,17 @@ class Handlers:
             if isinstance(outcome, Session):
                 if owner is not None and outcome.status is Status.RECORDING:
                     self._owners.watch(outcome.ulid, owner)
-                connection.reply(messages.Started(id=request.id, session=outcome), size)
+                asker.reply(messages.Started(id=request.id, session=outcome), size)
             else:
-                connection.reply(_refusal(outcome).reply(request.id), size)
+                asker.reply(_refusal(outcome).reply(request.id), size)
 
-        self._writer.submit(operation, connection, size, answer)
+        self._writer.submit(operation, asker, size, answer)
 
     def _kept(self, env: dict[str, str]) -> dict[str, str]:
         """The variables that are recorded."""
         return {name: value for name, value in env.items() if name in self._env}
 
-    @staticmethod
-    def _owner(connection: Connection, pid: int | None) -> Owner | None:
-        """Whose end ends the session: the process named, else the peer; 0 means nobody."""
-        pid = connection.peer.pid if pid is None else pid
-        return processes.identify(pid) if pid else None
-
-    def _end(self, connection: Connection, request: messages.End, size: int) -> None:
+    def _end(self, asker: Asker, request: messages.End, size: int) -> None:
         if request.status is Status.RECORDING:
             raise Refused(
                 ErrorCode.INVALID,
@@ -226,11 +241,11 @@ class Handlers:
         def answer(outcome: Outcome) -> None:
             if isinstance(outcome, Session):
                 self._owners.unwatch(outcome.ulid)
-                connection.reply(messages.Ended(id=request.id, session=outcome), size)
+                asker.reply(messages.Ended(id=request.id, session=outcome), size)
             else:
-                connection.reply(_refusal(outcome).reply(request.id), size)
+                asker.reply(_refusal(outcome).reply(request.id), size)
 
-        self._writer.submit(operation, connection, size, answer)
+        self._writer.submit(operation, asker, size, answer)
 
     def _save(self, connection: Connection, request: messages.Save, size: int) -> None:
         checks.check_saved(request)
@@ -389,15 +404,31 @@ class Handlers:
                 "bring client and daemon to the same version, and restart the daemon",
             )
         connection.producer = request.producer
-        welcome = messages.Welcome(
+        if request.spool is None:
+            connection.reply(self._welcome(request, msgspec.UNSET), size)
+        else:
+            assert self._tasks is not None
+            self._tasks.start_soon(self._welcome_later, connection, request, request.spool, size)
+
+    async def _welcome_later(
+        self, connection: Connection, request: messages.Hello, spool: str, size: int
+    ) -> None:
+        try:
+            reply: Reply = self._welcome(request, await self.take_over(spool))
+        except Refused as refusal:
+            reply = refusal.reply(request.id)
+        connection.reply(reply, size)
+
+    def _welcome(self, request: messages.Hello, waiting: int | msgspec.UnsetType) -> messages.Welcome:
+        return messages.Welcome(
             id=request.id,
             protocol=messages.PROTOCOL_VERSION,
             version=__version__,
             pid=os.getpid(),
             data_dir=str(self._config.data_dir),
             env=list(self._config.settings.record.env),
+            waiting=waiting,
         )
-        connection.reply(welcome, size)
 
     def _ping(self, connection: Connection, request: messages.Ping, size: int) -> None:
         connection.reply(messages.Pong(id=request.id), size)
@@ -440,6 +471,11 @@ class Handlers:
             if self._distrust is None:
                 raise
             return 0
+
+
+async def _leave(_spool: str) -> int:
+    """A daemon that only reads takes nothing over: whatever waits stays."""
+    return 1
 
 
 def _percentile_ms(ordered: list[float], fraction: float) -> float | None:

@@ -1,6 +1,7 @@
 """The processes that sessions belong to: when one ends, its sessions are interrupted.
 
-The one rule: an owner's end never overtakes what it had sent; its connections are read to their end first.
+The one rule: an owner's end never overtakes what it had sent; its connections are read to their end first,
+and what it left in the spool is taken over.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Owners:
         self._owner_of: dict[str, int] = {}
         self._descriptors: dict[int, int] = {}
         self._tasks: TaskGroup | None = None
+        self.spool_settled: Callable[[], Awaitable[None]] = _nothing_waits
+        """Returns once what an owner may have left in the spool is stored."""
 
     def start(self, tasks: TaskGroup) -> None:
         """Use this task group for what has to be waited for."""
@@ -100,6 +103,7 @@ class Owners:
     async def _interrupt_after_last_words(self, pid: int, sessions: set[str]) -> None:
         with anyio.move_on_after(LAST_WORDS_SECONDS_MAX):
             await self._connections_closed(pid)
+        await self.spool_settled()
         for session in sessions:
             await self.interrupt(session, EndReason.CLIENT_LOST, recovered=False)
 
@@ -125,3 +129,7 @@ class Owners:
         """Watch nobody any more."""
         for pid in list(self._descriptors):
             self._release(pid)
+
+
+async def _nothing_waits() -> None:
+    """Who only reads has nothing to store."""

@@ -19,6 +19,12 @@ _CREDENTIALS = struct.Struct("3i")
 _START_TIME_FIELD = 19
 """Of /proc/PID/stat, counted from after the name in parentheses: field 22 of proc(5)."""
 
+START_SLACK_SECONDS = 2.0
+"""The boot's time is known in whole seconds only."""
+
+NO_START = -1
+"""The start of a process that is gone, which no living one has."""
+
 
 class Peer(NamedTuple):
     """The process at the other end of a connection; `pid` is 0 where the system cannot tell."""
@@ -58,6 +64,24 @@ def start_ticks(pid: int) -> int | None:
 def identify(pid: int) -> Owner:
     """The identity of a process that lives now."""
     return Owner(pid, start_ticks(pid), boot_id())
+
+
+def identify_before(pid: int, moment: float) -> Owner:
+    """The identity of the process that had this number at a Unix time, whether it still lives or not."""
+    start = start_ticks(pid)
+    if start is None or _unix_time(start) > moment + START_SLACK_SECONDS:
+        return Owner(pid, NO_START, boot_id())
+    return Owner(pid, start, boot_id())
+
+
+def _unix_time(ticks: int) -> float:
+    """When that many clock ticks after boot were over; 0 where the system cannot tell."""
+    try:
+        stat = Path("/proc/stat").read_text(encoding="ascii")
+        boot = next(int(line.split()[1]) for line in stat.splitlines() if line.startswith("btime "))
+    except (OSError, StopIteration, ValueError):
+        return 0.0
+    return boot + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def lives(owner: Owner) -> bool:

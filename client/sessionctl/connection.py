@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from sessionctl import __version__
+from sessionctl.exits import complain
 from sessiond_client.client import Client
 
 NAME = f"sessionctl/{__version__}"
 
 
-def connect(*, autostart: bool | None = None) -> Client:
-    """A client of the user's daemon, which is started if need be and allowed."""
-    return Client.connect(autostart=autostart, name=NAME)
+def connect(*, autostart: bool | None = None, spool: bool = False) -> Client:
+    """A client of the user's daemon, which is started if need be and allowed.
+
+    With `spool`, what can wait does so where no daemon answers.
+    """
+    return Client.connect(autostart=autostart, name=NAME, spool=spool)
+
+
+def remark_spooled(client: Client) -> bool:
+    """Tell the user if what was asked for waits in the spool; whether it does."""
+    if not client.spooled:
+        return False
+    complain(f"no daemon answers; it waits in {client.spool_dir}, and the daemon takes it over when it comes")
+    return True

@@ -14,13 +14,7 @@ from enum import IntEnum
 import click
 
 from sessionctl.escape import escape_line
-from sessiond_client.errors import (
-    ConnectionLost,
-    DaemonUnavailable,
-    RequestFailed,
-    SessiondError,
-    SpillRefused,
-)
+from sessiond_client.errors import ConnectionLost, DaemonUnavailable, RequestFailed, SessiondError
 from sessiond_client.wire.messages import ErrorCode
 
 CANDIDATES_MAX = 10
@@ -92,8 +86,6 @@ def describe(error: BaseException) -> tuple[ExitCode, str]:
             return _CODES.get(error.code, ExitCode.NEGATIVE), _refusal(error)
         case DaemonUnavailable() | ConnectionLost():
             return ExitCode.UNREACHABLE, str(error)
-        case SpillRefused():
-            return ExitCode.USAGE, str(error)
         case SessiondError():
             return ExitCode.UNREACHABLE, str(error)
         case OSError():

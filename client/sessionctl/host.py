@@ -13,6 +13,7 @@ from typing import TypedDict
 from sessionctl.connection import NAME
 from sessionctl.reference import SESSION_VARIABLE, resolve
 from sessiond_client.client import Client
+from sessiond_client.errors import DaemonUnavailable
 
 
 class HostFacts(TypedDict):
@@ -43,7 +44,13 @@ def parent_session(
     if reference is not None:
         return resolve(client, reference, environ).ulid
     ulid = environ.get(SESSION_VARIABLE, "")
-    known = client.get(ulid) if _looks_like_ulid(ulid) else None
+    if not _looks_like_ulid(ulid):
+        return None
+    try:
+        known = client.get(ulid)
+    except DaemonUnavailable:
+        # It may wait in the spool itself; a parent that nobody knows harms nothing.
+        return ulid
     return None if known is None else known.ulid
 
 

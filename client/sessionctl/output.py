@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import Struct
 
 from sessionctl.escape import escape, escape_json
 from sessiond_client.wire.replies import Reply
@@ -91,6 +92,11 @@ def counted(count: int, what: str) -> str:
 def write_json(value: Any) -> None:
     """One JSON value on one line."""
     write_line(escape_json(msgspec.json.encode(value).decode()))
+
+
+def write_outcome(outcome: Struct, spooled: bool) -> None:
+    """What came of a request, as one JSON object; with `spooled` true in it where it waits for the daemon."""
+    write_json({**msgspec.to_builtins(outcome), **({"spooled": True} if spooled else {})})
 
 
 def write_reply(reply: Reply) -> None:

@@ -14,8 +14,8 @@ from sessionctl.exits import ExitCode, Failure, describe
 from sessionctl.listing import listed
 from sessionctl.output import counted
 from sessiond_client.client import Client
-from sessiond_client.errors import RequestFailed
-from sessiond_client.wire.messages import ErrorCode, Session
+from sessiond_client.errors import DaemonUnavailable, RequestFailed
+from sessiond_client.wire.messages import ULID_PATTERN, ErrorCode, Session
 
 SESSION_VARIABLE = "SESSIOND_SESSION"
 
@@ -48,6 +48,21 @@ def resolve(
     if not reference:
         raise Failure(ExitCode.USAGE, "the session's id is empty; see: sessionctl list")
     return _find(client, reference, trashed)
+
+
+def resolve_to_write(client: Client, reference: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The ULID of the session that `reference` names; without a daemon, it has to be that itself.
+
+    Raises what `resolve` raises.
+    """
+    try:
+        return resolve(client, reference, environ).ulid
+    except DaemonUnavailable as error:
+        ulid = environ.get(SESSION_VARIABLE, "") if reference == "." else reference
+        if re.match(ULID_PATTERN, ulid):
+            return ulid
+        message = f"{error}; without it a session is known only by its id, not as {reference}"
+        raise Failure(ExitCode.UNREACHABLE, message) from error
 
 
 def _find(client: Client, needle: str, trashed: bool) -> Session:

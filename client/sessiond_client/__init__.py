@@ -22,11 +22,11 @@ from sessiond_client.client import Client
 from sessiond_client.errors import (
     ConnectionLost,
     DaemonUnavailable,
+    NotSpooled,
     ProtocolError,
     RecordingIncomplete,
     RequestFailed,
     SessiondError,
-    SpillRefused,
 )
 from sessiond_client.events import EventPage, event
 from sessiond_client.follow import Follower
@@ -56,6 +56,7 @@ from sessiond_client.wire.messages import (
     TagCount,
     Verified,
 )
+from sessiond_client.wire.spool import SPOOLED
 
 if TYPE_CHECKING:
     from sessiond_client.aio import AsyncClient as AsyncClient
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
     from sessiond_client.hosted import HostedSessions as HostedSessions
     from sessiond_client.log import RecordHandler as RecordHandler
     from sessiond_client.recorder import Recorder as Recorder
-    from sessiond_client.spill import deliver_spill as deliver_spill
 
 _LAZY = {
     "AsyncClient": "sessiond_client.aio",
@@ -73,10 +73,10 @@ _LAZY = {
     "HostedSessions": "sessiond_client.hosted",
     "RecordHandler": "sessiond_client.log",
     "Recorder": "sessiond_client.recorder",
-    "deliver_spill": "sessiond_client.spill",
 }
 
 __all__ = [
+    "SPOOLED",
     "AsyncClient",
     "AsyncRecorder",
     "AsyncRecordingSession",
@@ -96,6 +96,7 @@ __all__ = [
     "Labelled",
     "Milestone",
     "NewEvent",
+    "NotSpooled",
     "ProtocolError",
     "RecordHandler",
     "Recorder",
@@ -110,13 +111,11 @@ __all__ = [
     "SessiondError",
     "Sessions",
     "Source",
-    "SpillRefused",
     "StatsReply",
     "Status",
     "TagCount",
     "Verified",
     "__version__",
-    "deliver_spill",
     "event",
     "new_ulid",
 ]

@@ -1,7 +1,7 @@
 """The asynchronous client: one connection, any number of tasks, each with its own request on the way.
 
-Owns a link, the task that connects and receives, and the callers that wait for replies. The one rule: the
-verbs, their parameters and what they promise are those of `Client`; only the waiting differs. Runs on anyio.
+Owns a link and the courier that uses it. The one rule: the verbs, their parameters and what they promise are
+those of `Client`; only the waiting differs. Runs on anyio.
 """
 
 from __future__ import annotations
@@ -14,26 +14,30 @@ from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
+import msgspec
 
 from sessiond_client.aioarchive import AsyncArchive
 from sessiond_client.aiocatalogue import AsyncCatalogue
+from sessiond_client.aiocourier import AsyncCourier
 from sessiond_client.aiofollow import AsyncFollower
 from sessiond_client.aiolink import AsyncLink
 from sessiond_client.aiosession import AsyncRecorder, AsyncRecordingSession
 from sessiond_client.autostart import Connector
-from sessiond_client.client import TIMEOUT_SECONDS
-from sessiond_client.errors import ConnectionLost, DaemonUnavailable, SessiondError
+from sessiond_client.client import TIMEOUT_SECONDS, spool_of
+from sessiond_client.errors import DaemonUnavailable
 from sessiond_client.protocol import checked
-from sessiond_client.requests import end_request, fork_request, start_request
+from sessiond_client.requests import can_wait, end_request, fork_request, start_request, take_over_request
+from sessiond_client.spool import Spool
 from sessiond_client.version import CLIENT_NAME
 from sessiond_client.wire.messages import (
+    RECORDED_ENV_DEFAULT,
     Append,
     Appended,
     EndReason,
     Follow,
     NewEvent,
     Ping,
-    Reply,
     ReplyT,
     Request,
     Session,
@@ -46,21 +50,6 @@ from sessiond_client.wire.messages import (
 
 __all__ = ["AsyncClient", "AsyncFollower", "AsyncRecorder", "AsyncRecordingSession"]
 
-IN_FLIGHT_MAX = 512
-"""How many requests are unanswered at most; well within the window in which appends are stored once."""
-
-
-class _Caller:
-    """Waits for the reply to one request. `sent`: the request may have reached the daemon."""
-
-    __slots__ = ("answered", "failure", "reply", "sent")
-
-    def __init__(self) -> None:
-        self.answered = anyio.Event()
-        self.reply: Reply | None = None
-        self.failure: SessiondError | None = None
-        self.sent = False
-
 
 class AsyncClient(AsyncCatalogue, AsyncArchive):
     """A connection to the daemon, made by `async with AsyncClient.connect() as client`.
@@ -68,12 +57,10 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
     Tasks may share it; their requests travel together. It does not survive a fork.
     """
 
-    def __init__(self, link: AsyncLink, timeout: float) -> None:
+    def __init__(self, link: AsyncLink, timeout: float, spool: bool) -> None:
         self._link = link
         self._timeout = timeout
-        self._callers: dict[int, _Caller] = {}
-        self._demand = anyio.Event()
-        self._room = anyio.Semaphore(IN_FLIGHT_MAX)
+        self._courier = AsyncCourier(link, timeout, spool_of(link) if spool else None)
 
     @classmethod
     def connect(
@@ -83,13 +70,16 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
         autostart: bool | None = None,
         timeout: float = TIMEOUT_SECONDS,
         name: str = CLIENT_NAME,
+        spool: bool = True,
     ) -> AbstractAsyncContextManager[Self]:
         """Connect to the daemon at `path` (default: the user's), starting it if need be.
 
         `autostart` None: unless `SESSIOND_AUTOSTART` is 0. `timeout` is what every later verb may take in
-        all. Raises `DaemonUnavailable`, or `ProtocolError` if the daemon speaks another version.
+        all. With `spool`, where no daemon can be reached this returns all the same, and `start`, `append` and
+        `end` are kept on disk until one takes them over; without, it raises `DaemonUnavailable`. Raises
+        `ProtocolError` if the daemon speaks another version.
         """
-        return cls._connected(AsyncLink(Connector(path, autostart), name), timeout)
+        return cls._connected(AsyncLink(Connector(path, autostart), name), timeout, spool)
 
     @property
     def path(self) -> Path:
@@ -103,19 +93,46 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
 
     @property
     def welcome(self) -> Welcome:
-        """The daemon's last greeting: its version, pid and data directory."""
-        assert self._link.protocol.welcome is not None
-        return self._link.protocol.welcome
+        """The daemon's last greeting: its version, pid and data directory.
+
+        Raises `DaemonUnavailable` if there was none yet.
+        """
+        welcome = self._link.protocol.welcome
+        if welcome is None:
+            raise DaemonUnavailable(self.path, "it has not answered yet")
+        return welcome
+
+    @property
+    def spooled(self) -> int:
+        """How many requests of this client wait in the spool, as far as it knows."""
+        return self._courier.spool.waiting if self._courier.spool else 0
+
+    @property
+    def spool_dir(self) -> Path | None:
+        """Where they wait; None: this client was connected without a spool."""
+        return self._courier.spool.directory if self._courier.spool else None
+
+    @property
+    def spool(self) -> Spool | None:
+        """The spool, for whoever records beside this client; None: it was connected without one."""
+        return self._courier.spool
+
+    async def take_over(self, directory: Path) -> int:
+        """Have the daemon take over what recorders left in their `spill_dir`; how many files it could not."""
+        protocol = self._link.protocol
+        reply = await self.call(take_over_request(protocol.producer, protocol.name, directory))
+        return reply.waiting or 0
 
     async def call(self, request: Request[ReplyT], *, timeout: float | None = None) -> ReplyT:
         """Send any request of the wire and return its reply; a lost connection is made again meanwhile.
 
         `timeout` takes the place of the one given to `connect`. Raises `RequestFailed` if it is refused,
         `DaemonUnavailable` if it could not be sent, `ConnectionLost` if it was sent and the answer did not
-        come in time.
+        come in time. A `Start` with a ULID, an `End`, and an `Append` with `producer` and `n` but without
+        `expect` go to the spool instead, if there is one; then `NotSpooled` if they cannot.
         """
-        async with self._room:
-            return checked(request, await self._exchange(request, timeout))
+        waits = can_wait(request)
+        return checked(request, await self._courier.exchange(lambda: request, timeout, waits=waits))
 
     async def start(
         self,
@@ -138,8 +155,10 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
     ) -> AsyncRecordingSession:
         """Begin a session. `owner_pid`: whose end ends it (default: this process; 0: nobody's).
 
-        `cwd` and `env` default to those of this process; of `env`, what the daemon records.
+        `cwd` and `env` default to those of this process; of `env`, what the daemon records. Where it waits in
+        the spool, the `next_seq` of its `info` is `SPOOLED`, and the name is what was asked for.
         """
+        welcome = self._link.protocol.welcome
         request = start_request(
             name,
             source=source,
@@ -156,7 +175,7 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
             meta=meta,
             owner_pid=owner_pid,
             started_at=started_at,
-            recorded_env=self.welcome.env,
+            recorded_env=RECORDED_ENV_DEFAULT if welcome is None else welcome.env,
         )
         info = (await self.call(request)).session
         return AsyncRecordingSession(self, info.ulid, info)
@@ -166,18 +185,17 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
     ) -> Appended:
         """Add events to a session, all or none; they are on disk when this returns, and stored once.
 
-        With `expect`, only if the session's `next_seq` is that; else `RequestFailed` (`conflict`).
+        Where they are on disk in the spool, `first` and `last` are `SPOOLED`: the daemon numbers them when it
+        takes them over. With `expect`, only if the session's `next_seq` is that; else `RequestFailed`
+        (`conflict`); such an append never waits in the spool.
         """
-        async with self._room:
-            protocol = self._link.protocol
-            request = Append(
-                session=session,
-                events=list(events),
-                expect=expect,
-                producer=protocol.producer,
-                n=protocol.next_n(),
-            )
-            return checked(request, await self._exchange(request))
+        request = Append(session=session, events=list(events), expect=expect)
+        protocol = self._link.protocol
+
+        def numbered() -> Append:
+            return msgspec.structs.replace(request, producer=protocol.producer, n=protocol.next_n())
+
+        return checked(request, await self._courier.exchange(numbered, waits=expect is None))
 
     async def end(
         self,
@@ -188,7 +206,10 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
         exit_code: int | None = None,
         ended_at: datetime | None = None,
     ) -> Session:
-        """End a session and seal its file. Ending it again returns the first end."""
+        """End a session and seal its file. Ending it again returns the first end.
+
+        Where it waits in the spool, what is returned has the ULID and the end only; `next_seq` is `SPOOLED`.
+        """
         return (await self.call(end_request(session, status, end_reason, exit_code, ended_at))).session
 
     async def fork(
@@ -225,20 +246,20 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
         return AsyncRecordingSession(self, ulid)
 
     async def close(self) -> None:
-        """Close the connection. A later verb makes a new one."""
-        self._link.hang_up()
+        """Close the connection, and leave what waits to the daemon. A later verb makes a new one."""
+        self._courier.hang_up()
         await anyio.lowlevel.checkpoint()
 
     @classmethod
     @asynccontextmanager
-    async def _connected(cls, link: AsyncLink, timeout: float) -> AsyncIterator[Self]:
+    async def _connected(cls, link: AsyncLink, timeout: float, spool: bool) -> AsyncIterator[Self]:
         """A client while its tasks run. The caller's own exception leaves as it is, in no group."""
-        await _greet(link, timeout)
-        client = cls(link, timeout)
+        client = cls(link, timeout, spool)
+        await client._courier.greet()
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(client._receive)
+                tasks.start_soon(client._courier.receive)
                 tasks.start_soon(link.drain)
                 try:
                     yield client
@@ -247,85 +268,6 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
                 tasks.cancel_scope.cancel()
         finally:
             link.close()
+            client._courier.hang_up()
         if failure is not None:
             raise failure
-
-    async def _exchange(self, request: Request[Any], timeout: float | None = None) -> Reply:
-        seconds = self._timeout if timeout is None else timeout
-        number, line = self._link.protocol.send(request)
-        caller = self._callers[number] = _Caller()
-        try:
-            with anyio.fail_after(seconds):
-                if self._link.connected:
-                    caller.sent = True
-                    self._link.send(line)
-                self._demand.set()
-                await caller.answered.wait()
-        except TimeoutError:
-            if caller.sent:
-                raise ConnectionLost(self.path, seconds) from None
-            raise DaemonUnavailable(self.path, self._link.reason) from None
-        finally:
-            del self._callers[number]
-            self._link.protocol.abandon(number)
-        if caller.failure is not None:
-            raise caller.failure
-        assert caller.reply is not None
-        return caller.reply
-
-    async def _receive(self) -> None:
-        """The task that connects where someone waits for it, and hands each reply to its caller."""
-        while True:
-            try:
-                if self._link.connected:
-                    self._deliver(await self._link.receive())
-                else:
-                    await self._reopen()
-            except OSError:
-                await self._link.pause()
-            except SessiondError as error:
-                self._fail(error)
-                await self._link.pause()
-
-    def _deliver(self, replies: Sequence[Reply]) -> None:
-        for reply in replies:
-            caller = self._callers.get(reply.id)
-            if caller is not None:
-                caller.reply = reply
-                caller.answered.set()
-
-    async def _reopen(self) -> None:
-        while not self._callers:
-            self._demand = anyio.Event()
-            await self._demand.wait()
-        await self._link.open()
-        for caller in self._callers.values():
-            caller.sent = True
-
-    def _fail(self, error: SessiondError) -> None:
-        """Tell every caller. To one whose request was sent, that a new connection fails means: unknown."""
-        for number, caller in self._callers.items():
-            lost = isinstance(error, DaemonUnavailable) and caller.sent
-            caller.failure = ConnectionLost(self.path, self._timeout) if lost else error
-            self._link.protocol.abandon(number)
-            caller.answered.set()
-
-
-async def _greet(link: AsyncLink, timeout: float) -> None:
-    """Connect and wait for the greeting. Raises `DaemonUnavailable` if nobody answers in time."""
-    try:
-        with anyio.fail_after(timeout):
-            while link.protocol.welcome is None:
-                try:
-                    if not link.connected:
-                        await link.open(patient=False)
-                    await link.receive()
-                except OSError:
-                    link.reason = "it hangs up without an answer"
-                    await link.pause()
-    except TimeoutError:
-        link.close()
-        raise DaemonUnavailable(link.connector.path, link.reason) from None
-    except BaseException:
-        link.close()
-        raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -17,6 +18,9 @@ from sessiond_client.errors import DaemonUnavailable, RequestFailed, SessiondErr
 from sessiond_client.protocol import Protocol
 from sessiond_client.ulids import new_ulid
 from sessiond_client.wire.messages import AnyReply, ErrorCode
+
+if TYPE_CHECKING:
+    from sessiond_client.spool import Spool
 
 RECEIVE_BYTES = 64 * 1024
 """How much is read at a time."""
@@ -29,10 +33,14 @@ class AsyncLink:
         self.connector = connector
         self.protocol = Protocol(new_ulid(), name)
         self.reason = "nothing was tried yet"
+        self.listening = False
+        """Whether somebody accepted the last connection, or would have."""
         self._socket: socket.socket | None = None
         self._outbox: deque[memoryview] = deque()
         self._clogged = anyio.Event()
         self._pause = BACKOFF_SECONDS_FIRST
+        self.spool: Spool | None = None
+        """What waits there is handed over with each new connection."""
 
     @property
     def connected(self) -> bool:
@@ -42,22 +50,37 @@ class AsyncLink:
     async def open(self, patient: bool = True) -> None:
         """Connect, and send the opening; tries for ever, or without `patient` only while that makes sense."""
         pause = BACKOFF_SECONDS_FIRST
-        while True:
+        while not self.connected:
             try:
-                self._socket = self.connector.attempt()
+                self.attempt()
             except NotYet as reason:
-                self.reason = reason.reason
                 if not (patient or self.connector.autostart or reason.listening):
                     raise DaemonUnavailable(
                         self.connector.path, f"{reason.reason}; start it with `sessiond serve`"
                     ) from None
-            else:
-                break
-            await anyio.sleep(pause)
-            pause = min(pause * 2, BACKOFF_SECONDS_MAX)
+                await anyio.sleep(pause)
+                pause = min(pause * 2, BACKOFF_SECONDS_MAX)
+
+    def attempt(self) -> None:
+        """Try once to connect, and send the opening. Raises `NotYet` and `DaemonUnavailable`."""
+        try:
+            self._socket = self.connector.attempt()
+        except NotYet as reason:
+            self.reason = reason.reason
+            self.listening = reason.listening
+            raise
         self.reason = "it accepts, but does not answer"
+        self.listening = True
         self._outbox.clear()
+        if self.spool is not None:
+            self.protocol.spool = self.spool.hand_over()
         self.send(self.protocol.opening())
+
+    def greet_again(self) -> None:
+        """Say hello once more, for the daemon to take over what was written into the spool since."""
+        assert self.spool is not None
+        self.protocol.spool = self.spool.hand_over()
+        self.send(self.protocol.hello())
 
     def send(self, data: bytes) -> None:
         """Send it now, or as soon as `drain` finds room."""

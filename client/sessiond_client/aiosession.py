@@ -22,6 +22,7 @@ from sessiond_client.errors import SessiondError
 from sessiond_client.events import EventPage, event
 from sessiond_client.filters import EventFilters
 from sessiond_client.recorder import CLOSE_SECONDS, Recorder
+from sessiond_client.requests import merged
 from sessiond_client.wire.lines import Event
 from sessiond_client.wire.messages import (
     READ_LIMIT_DEFAULT,
@@ -36,6 +37,7 @@ from sessiond_client.wire.messages import (
 
 if TYPE_CHECKING:
     from sessiond_client.aio import AsyncClient
+    from sessiond_client.spool import Spool
 
 ROOM_SECONDS = 0.5
 """How long a full queue is waited for in a thread before a cancellation is looked at."""
@@ -67,7 +69,7 @@ class AsyncRecordingSession:
         *,
         expect: int | None = None,
     ) -> int:
-        """Add one event; it is on disk when this returns. Returns its seq."""
+        """Add one event; it is on disk when this returns. Returns its seq, or `SPOOLED` (-1)."""
         return (await self.append_many([event(kind, text, data, at)], expect=expect)).first
 
     async def append_many(self, events: Sequence[NewEvent], *, expect: int | None = None) -> Appended:
@@ -83,9 +85,10 @@ class AsyncRecordingSession:
         ended_at: datetime | None = None,
     ) -> Session:
         """End the session and seal its file. Ending it again changes nothing."""
-        self._info = await self.client.end(
+        ended = await self.client.end(
             self.ulid, status=status, end_reason=end_reason, exit_code=exit_code, ended_at=ended_at
         )
+        self._info = merged(self._info, ended)
         self._ended = True
         return self._info
 
@@ -147,9 +150,13 @@ class AsyncRecordingSession:
         return self.client.follow(self.ulid, after=after)
 
     def recorder(self, *, spill_dir: Path | None = None) -> AsyncRecorder:
-        """A recorder for many events in a row, on a connection of its own; see `AsyncRecorder`."""
+        """A recorder for many events in a row, on a connection of its own; see `RecordingSession`."""
         return AsyncRecorder(
-            self.client.path, self.ulid, spill_dir=spill_dir, autostart=self.client.autostart
+            self.client.path,
+            self.ulid,
+            spill_dir=spill_dir,
+            autostart=self.client.autostart,
+            spool=self.client.spool,
         )
 
     def environ(self) -> dict[str, str]:
@@ -180,9 +187,15 @@ class AsyncRecorder:
     """A `Recorder` whose waiting does not hold up the event loop."""
 
     def __init__(
-        self, path: Path | None, session: str, *, spill_dir: Path | None = None, autostart: bool | None = None
+        self,
+        path: Path | None,
+        session: str,
+        *,
+        spill_dir: Path | None = None,
+        autostart: bool | None = None,
+        spool: Spool | None = None,
     ) -> None:
-        self.recorder = Recorder(path, session, spill_dir=spill_dir, autostart=autostart)
+        self.recorder = Recorder(path, session, spill_dir=spill_dir, autostart=autostart, spool=spool)
 
     async def record(
         self,

@@ -110,7 +110,7 @@ class Connector:
                 remaining = deadline - time.monotonic()
                 hopeless = not (patient or self.autostart or reason.listening)
                 if hopeless or remaining <= 0:
-                    raise DaemonUnavailable(self.path, self._explain(reason)) from None
+                    raise DaemonUnavailable(self.path, self._explain(reason), reason.listening) from None
             time.sleep(min(pause, remaining))
             pause = min(pause * 2, BACKOFF_SECONDS_MAX)
 

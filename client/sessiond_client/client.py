@@ -1,28 +1,35 @@
 """The blocking client: one connection, any number of threads, one request at a time.
 
-Owns a `Link` and the lock around it. The one rule: every verb is one request and one reply, and either
+Owns a `Link` and the courier that uses it. The one rule: every verb is one request and one reply, and either
 returns what the daemon answered or raises one of `sessiond_client.errors`. `AsyncClient` has the same verbs.
+Where no daemon can be reached, `start`, `append` and `end` go to the spool, and it takes them over later.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
+from sessiond_client import paths
 from sessiond_client.archive import Archive
 from sessiond_client.autostart import Connector
 from sessiond_client.catalogue import Catalogue
+from sessiond_client.courier import Courier
+from sessiond_client.errors import DaemonUnavailable
 from sessiond_client.follow import Follower
 from sessiond_client.link import Link
 from sessiond_client.protocol import checked
-from sessiond_client.requests import end_request, fork_request, start_request
+from sessiond_client.requests import can_wait, end_request, fork_request, start_request, take_over_request
 from sessiond_client.session import RecordingSession
+from sessiond_client.spool import Spool
 from sessiond_client.version import CLIENT_NAME
 from sessiond_client.wire.messages import (
+    RECORDED_ENV_DEFAULT,
     Append,
     Appended,
     EndReason,
@@ -39,6 +46,9 @@ from sessiond_client.wire.messages import (
     Welcome,
 )
 
+if TYPE_CHECKING:
+    from sessiond_client.aiolink import AsyncLink
+
 TIMEOUT_SECONDS = 30.0
 """How long a verb may take, reconnecting included, unless `connect` is told otherwise."""
 
@@ -49,10 +59,9 @@ class Client(Catalogue, Archive):
     Threads may share it. A process forked from this one gets a connection of its own on first use.
     """
 
-    def __init__(self, link: Link, welcome: Welcome) -> None:
+    def __init__(self, link: Link, spool: bool) -> None:
         self._link = link
-        self._welcome = welcome
-        self._lock = threading.Lock()
+        self._courier = Courier(link, spool_of(link) if spool else None)
 
     @classmethod
     def connect(
@@ -62,14 +71,18 @@ class Client(Catalogue, Archive):
         autostart: bool | None = None,
         timeout: float = TIMEOUT_SECONDS,
         name: str = CLIENT_NAME,
+        spool: bool = True,
     ) -> Self:
         """Connect to the daemon at `path` (default: the user's), starting it if need be.
 
         `autostart` None: unless `SESSIOND_AUTOSTART` is 0. `timeout` is what every later verb may take in
-        all. Raises `DaemonUnavailable`, or `ProtocolError` if the daemon speaks another version.
+        all. With `spool`, where no daemon can be reached this returns all the same, and `start`, `append` and
+        `end` are kept on disk until one takes them over; without, it raises `DaemonUnavailable`. Raises
+        `ProtocolError` if the daemon speaks another version.
         """
-        link = Link(Connector(path, autostart), timeout, name)
-        return cls(link, link.greet())
+        client = cls(Link(Connector(path, autostart), timeout, name), spool)
+        client._courier.greet()
+        return client
 
     @property
     def path(self) -> Path:
@@ -83,20 +96,47 @@ class Client(Catalogue, Archive):
 
     @property
     def welcome(self) -> Welcome:
-        """The daemon's last greeting: its version, pid and data directory."""
-        return self._link.protocol.welcome or self._welcome
+        """The daemon's last greeting: its version, pid and data directory.
+
+        Raises `DaemonUnavailable` if there was none yet.
+        """
+        welcome = self._link.protocol.welcome
+        if welcome is None:
+            raise DaemonUnavailable(self.path, "it has not answered yet")
+        return welcome
+
+    @property
+    def spooled(self) -> int:
+        """How many requests of this client wait in the spool, as far as it knows."""
+        return self._courier.spool.waiting if self._courier.spool else 0
+
+    @property
+    def spool_dir(self) -> Path | None:
+        """Where they wait; None: this client was connected without a spool."""
+        return self._courier.spool.directory if self._courier.spool else None
+
+    @property
+    def spool(self) -> Spool | None:
+        """The spool, for whoever records beside this client; None: it was connected without one."""
+        self._renew_after_fork()
+        return self._courier.spool
+
+    def take_over(self, directory: Path) -> int:
+        """Have the daemon take over what recorders left in their `spill_dir`; how many files it could not."""
+        protocol = self._link.protocol
+        reply = self.call(take_over_request(protocol.producer, protocol.name, directory))
+        return reply.waiting or 0
 
     def call(self, request: Request[ReplyT], *, timeout: float | None = None) -> ReplyT:
         """Send any request of the wire and return its reply; a lost connection is made again meanwhile.
 
         `timeout` takes the place of the one given to `connect`. Raises `RequestFailed` if it is refused,
         `DaemonUnavailable` if it could not be sent, `ConnectionLost` if it was sent and the answer did not
-        come in time.
+        come in time. A `Start` with a ULID, an `End`, and an `Append` with `producer` and `n` but without
+        `expect` go to the spool instead, if there is one; then `NotSpooled` if they cannot.
         """
         self._renew_after_fork()
-        with self._lock:
-            reply = self._link.exchange(request, timeout)
-        return checked(request, reply)
+        return checked(request, self._courier.exchange(lambda: request, timeout, waits=can_wait(request)))
 
     def start(
         self,
@@ -119,8 +159,10 @@ class Client(Catalogue, Archive):
     ) -> RecordingSession:
         """Begin a session. `owner_pid`: whose end ends it (default: this process; 0: nobody's).
 
-        `cwd` and `env` default to those of this process; of `env`, what the daemon records.
+        `cwd` and `env` default to those of this process; of `env`, what the daemon records. Where it waits in
+        the spool, the `next_seq` of its `info` is `SPOOLED`, and the name is what was asked for.
         """
+        welcome = self._link.protocol.welcome
         request = start_request(
             name,
             source=source,
@@ -137,7 +179,7 @@ class Client(Catalogue, Archive):
             meta=meta,
             owner_pid=owner_pid,
             started_at=started_at,
-            recorded_env=self.welcome.env,
+            recorded_env=RECORDED_ENV_DEFAULT if welcome is None else welcome.env,
         )
         info = self.call(request).session
         return RecordingSession(self, info.ulid, info)
@@ -145,20 +187,18 @@ class Client(Catalogue, Archive):
     def append(self, session: str, events: Sequence[NewEvent], *, expect: int | None = None) -> Appended:
         """Add events to a session, all or none; they are on disk when this returns, and stored once.
 
-        With `expect`, only if the session's `next_seq` is that; else `RequestFailed` (`conflict`).
+        Where they are on disk in the spool, `first` and `last` are `SPOOLED`: the daemon numbers them when it
+        takes them over. With `expect`, only if the session's `next_seq` is that; else `RequestFailed`
+        (`conflict`); such an append never waits in the spool.
         """
         self._renew_after_fork()
-        with self._lock:
-            protocol = self._link.protocol
-            request = Append(
-                session=session,
-                events=list(events),
-                expect=expect,
-                producer=protocol.producer,
-                n=protocol.next_n(),
-            )
-            reply = self._link.exchange(request)
-        return checked(request, reply)
+        request = Append(session=session, events=list(events), expect=expect)
+        protocol = self._link.protocol
+
+        def numbered() -> Append:
+            return msgspec.structs.replace(request, producer=protocol.producer, n=protocol.next_n())
+
+        return checked(request, self._courier.exchange(numbered, waits=expect is None))
 
     def end(
         self,
@@ -169,7 +209,10 @@ class Client(Catalogue, Archive):
         exit_code: int | None = None,
         ended_at: datetime | None = None,
     ) -> Session:
-        """End a session and seal its file. Ending it again returns the first end."""
+        """End a session and seal its file. Ending it again returns the first end.
+
+        Where it waits in the spool, what is returned has the ULID and the end only; `next_seq` is `SPOOLED`.
+        """
         return self.call(end_request(session, status, end_reason, exit_code, ended_at)).session
 
     def fork(
@@ -207,10 +250,9 @@ class Client(Catalogue, Archive):
         return RecordingSession(self, ulid)
 
     def close(self) -> None:
-        """Close the connection. A later verb makes a new one."""
+        """Close the connection, and leave what waits to the daemon. A later verb makes a new one."""
         self._renew_after_fork()
-        with self._lock:
-            self._link.close()
+        self._courier.close()
 
     def __enter__(self) -> Self:
         return self
@@ -223,5 +265,11 @@ class Client(Catalogue, Archive):
     def _renew_after_fork(self) -> None:
         """In a forked child: a fresh lock too, for another thread of the parent may have held the old one."""
         if self._link.inherited:
-            self._lock = threading.Lock()
             self._link.renew()
+            self._courier = Courier(self._link, spool_of(self._link) if self._courier.spool else None)
+
+
+def spool_of(link: Link | AsyncLink) -> Spool:
+    """The spool for what a link cannot deliver."""
+    protocol = link.protocol
+    return Spool(paths.spool_dir(link.connector.path), protocol.producer, protocol.name)

@@ -3,10 +3,10 @@
     SessiondError
     ├── DaemonUnavailable    nothing was sent: no daemon answers
     ├── ConnectionLost       unknown: it was sent, the answer never came, and the retries gave up
+    ├── NotSpooled           neither sent nor kept: no daemon answers, and the spool has no room
     ├── RequestFailed        refused by the daemon, nothing was stored; see `code`
     ├── ProtocolError        the daemon said something that this library does not understand
-    ├── RecordingIncomplete  a recorder was closed while some of its events were not acknowledged
-    └── SpillRefused         a file left behind by a recorder cannot be delivered
+    └── RecordingIncomplete  a recorder was closed while some of its events were not acknowledged
 
 `HostedSessions` tells two things apart only, `hosted.NotFound` and `hosted.Io`. The one rule: errors carry
 fields and compose their own message, and no other exception leaves the library.
@@ -24,12 +24,16 @@ class SessiondError(Exception):
 
 
 class DaemonUnavailable(SessiondError):  # noqa: N818 - says what is, not what went wrong
-    """No daemon answers at `path`; nothing was sent. `reason` says what was tried."""
+    """No daemon answers at `path`; nothing was sent. `reason` says what was tried.
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
+    `listening`: somebody accepts connections there, but does not answer.
+    """
+
+    def __init__(self, path: Path, reason: str, listening: bool = False) -> None:
+        super().__init__(path, reason, listening)
         self.path = path
         self.reason = reason
+        self.listening = listening
 
     def __str__(self) -> str:
         return f"no daemon answers at {self.path}: {self.reason}"
@@ -48,6 +52,23 @@ class ConnectionLost(SessiondError):  # noqa: N818 - says what is, not what went
 
     def __str__(self) -> str:
         return f"no answer from the daemon at {self.path} within {self.seconds:.0f} s; the outcome is unknown"
+
+
+class NotSpooled(SessiondError):  # noqa: N818 - says what is, not what went wrong
+    """A request could not be kept in the spool at `path`; `reason` says why, and what to do.
+
+    Its cause is why it was to be kept: `DaemonUnavailable` if it was not sent, `ConnectionLost` if whether it
+    took effect is unknown.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        before = f"{self.__cause__}; and " if self.__cause__ else ""
+        return f"{before}the request could not be kept: {self.reason}"
 
 
 class RequestFailed(SessiondError):  # noqa: N818 - says what is, not what went wrong
@@ -80,7 +101,7 @@ class ProtocolError(SessiondError):
 class RecordingIncomplete(SessiondError):  # noqa: N818 - says what is, not what went wrong
     """A recorder was closed before `undelivered` events of `session` were acknowledged.
 
-    They are in the file `spill_path`, ready for `deliver_spill`; without one, their outcome is unknown.
+    They are in the file `spill_path`, ready for `Client.take_over`; without one, their outcome is unknown.
     """
 
     def __init__(self, session: str, undelivered: int, spill_path: Path | None) -> None:
@@ -95,15 +116,3 @@ class RecordingIncomplete(SessiondError):  # noqa: N818 - says what is, not what
         rest = f"{kept} in {self.spill_path}" if self.spill_path else "what became of that is unknown"
         not_acknowledged = f"{'was' if one else 'were'} not acknowledged"
         return f"{self.undelivered} {events} of session {self.session} {not_acknowledged}; {rest}"
-
-
-class SpillRefused(SessiondError):  # noqa: N818 - says what is, not what went wrong
-    """The file at `path` cannot be delivered now, or is no recorder's; `reason` says why."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path} cannot be delivered: {self.reason}"

@@ -191,7 +191,9 @@ class HostedSessions:
     def _client(self) -> Client:
         with self._changing:
             if self._connected is None:
-                self._connected = Client.connect(self._path, autostart=self._autostart, timeout=self._budget)
+                self._connected = Client.connect(
+                    self._path, autostart=self._autostart, timeout=self._budget, spool=False
+                )
             return self._connected
 
     def _hang_up(self) -> None:

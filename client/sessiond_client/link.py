@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sessiond_client.autostart import BACKOFF_SECONDS_FIRST, BACKOFF_SECONDS_MAX, Connector
 from sessiond_client.errors import ConnectionLost, DaemonUnavailable, RequestFailed, SessiondError
 from sessiond_client.protocol import Protocol
 from sessiond_client.ulids import new_ulid
 from sessiond_client.wire.messages import AnyReply, ErrorCode, Request, Welcome
+
+if TYPE_CHECKING:
+    from sessiond_client.spool import Spool
 
 RECEIVE_BYTES = 64 * 1024
 """How much is read at a time."""
@@ -35,6 +38,8 @@ class Link:
         self._socket: socket.socket | None = None
         self._owner = os.getpid()
         self._pause = BACKOFF_SECONDS_FIRST
+        self.spool: Spool | None = None
+        """What waits there is handed over with each new connection."""
 
     @property
     def inherited(self) -> bool:
@@ -57,7 +62,7 @@ class Link:
                         self._reopen(deadline, patient=False)
                     self._receive(deadline)
                 except TimeoutError:
-                    raise DaemonUnavailable(self.connector.path, "it accepts, but does not answer") from None
+                    raise self._silent() from None
                 except OSError:
                     self._lose(deadline)
                 if self.protocol.welcome is not None:
@@ -68,11 +73,50 @@ class Link:
             self.close()
             raise
 
-    def exchange(self, request: Request[Any], timeout: float | None = None) -> AnyReply:
-        """Send a request and wait for its reply, over as many connections as it takes within `timeout`."""
-        seconds = self.timeout if timeout is None else timeout
+    def rejoin(self, deadline: float, patient: bool) -> None:
+        """Be greeted by a daemon that has taken over what waits in the spool, if it can.
+
+        Without `patient`, connecting is tried once; with it, while somebody listens or a daemon is being
+        started. Raises `DaemonUnavailable`; a greeting that is still on its way is waited for the next time.
+        """
+        assert self.spool is not None
+        fresh = False
+        while True:
+            try:
+                if self._socket is None:
+                    fresh = True
+                    self._reopen(deadline if patient else time.monotonic(), patient=False)
+                while not self.protocol.greeted:
+                    self._receive(deadline)
+                assert self.protocol.welcome is not None
+                self.spool.taken_over(self.protocol.welcome)
+                if not self.spool.is_news:
+                    return
+                self.protocol.spool = self.spool.hand_over()
+                self._send(self.protocol.hello(), deadline)
+            except TimeoutError:
+                raise self._silent() from None
+            except OSError:
+                if not fresh:
+                    # It was the connection to a daemon that has gone; there may be another one by now.
+                    self.close()
+                    continue
+                try:
+                    self._lose(deadline if patient else time.monotonic())
+                except ConnectionLost:
+                    hung_up = "it hangs up without an answer"
+                    raise DaemonUnavailable(self.connector.path, hung_up, listening=True) from None
+
+    def _silent(self) -> DaemonUnavailable:
+        return DaemonUnavailable(self.connector.path, "it accepts, but does not answer", listening=True)
+
+    def exchange(self, request: Request[Any], seconds: float, deadline: float) -> AnyReply:
+        """Send a request and wait for its reply, over as many connections as it takes until `deadline`.
+
+        `seconds` is what the caller was given in all.
+        """
         try:
-            return self._exchange(request, time.monotonic() + seconds)
+            return self._exchange(request, deadline)
         except ConnectionLost as lost:
             raise ConnectionLost(self.connector.path, seconds) from lost.__cause__
 
@@ -139,6 +183,8 @@ class Link:
     def _reopen(self, deadline: float, patient: bool = True) -> None:
         """Connect anew; say hello and send everything unanswered."""
         self._socket = self.connector.open(deadline, patient)
+        if self.spool is not None:
+            self.protocol.spool = self.spool.hand_over()
         try:
             self._socket.settimeout(max(deadline - time.monotonic(), TICK_SECONDS))
             self._socket.sendall(self.protocol.opening())

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SOCKET_NAME = "sessiond.sock"
+SPOOL_NAME = "spool"
 
 MOUNTS = Path("/proc/self/mountinfo")
 """What is mounted where; see proc(5). Python has no statfs(2) that would tell the kind of a file system."""
@@ -46,7 +47,7 @@ def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Logs and spilled recordings: `$XDG_STATE_HOME/sessiond`."""
+    """Logs and the spool: `$XDG_STATE_HOME/sessiond`."""
     return _base(environ, "XDG_STATE_HOME", ".local/state") / "sessiond"
 
 
@@ -65,6 +66,32 @@ def socket_path(environ: Mapping[str, str] = os.environ) -> Path:
     """The daemon's socket: `$SESSIOND_SOCKET`, else in the runtime directory."""
     named = environ.get("SESSIOND_SOCKET")
     return Path(named).absolute() if named else runtime_dir(environ) / SOCKET_NAME
+
+
+def spool_dir(socket: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where requests to the daemon at `socket` wait while it is away: `spool/` in the state directory.
+
+    Only those to a socket in one of the user's own places do. A daemon that listens elsewhere is another one
+    (that of a test, say) and must not get them, nor give away its own: its spool is beside its socket.
+    """
+    if socket in _own_sockets(environ):
+        return state_dir(environ) / SPOOL_NAME
+    return spool_beside(socket)
+
+
+def spool_beside(socket: Path) -> Path:
+    """The spool of the daemon at this very socket."""
+    return socket.with_name(f"{socket.name}.{SPOOL_NAME}")
+
+
+def _own_sockets(environ: Mapping[str, str]) -> set[Path]:
+    """Where the user's daemon may listen, as seen with and without `XDG_RUNTIME_DIR` (cron, su)."""
+    unnamed = {name: value for name, value in environ.items() if name != "SESSIOND_SOCKET"}
+    return {
+        socket_path(unnamed),
+        state_dir(environ) / "run" / SOCKET_NAME,
+        Path(f"/run/user/{os.getuid()}/sessiond") / SOCKET_NAME,
+    }
 
 
 def autostart_allowed(environ: Mapping[str, str] = os.environ) -> bool:

@@ -7,6 +7,7 @@ so a request that was on its way when a connection went is sent again, the same 
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, cast, get_args
 
 import msgspec
@@ -66,8 +67,12 @@ class Protocol:
         self.producer = producer
         self.name = name
         self.welcome: Welcome | None = None
+        self.spool: str | None = None
+        """Where files wait that the daemon is to take over before it answers the next hello."""
+        self.greeted = False
+        """Whether the last hello was answered."""
         self._last_id = 0
-        self._last_n = 0
+        self._numbers = count(1)
         self._hello_id = 0
         self._unanswered: dict[int, _Unanswered] = {}
         self._unanswered_bytes = 0
@@ -85,8 +90,7 @@ class Protocol:
 
     def next_n(self) -> int:
         """The number of the next append of this producer: 1, 2, …"""
-        self._last_n += 1
-        return self._last_n
+        return next(self._numbers)
 
     def send(self, request: Request[Any]) -> tuple[int, bytes]:
         """Give `request` an id and remember it. Returns the id and the line to send.
@@ -95,7 +99,7 @@ class Protocol:
         the daemon would not read; in both cases nothing is remembered.
         """
         number = self._next_id()
-        line = _encode(msgspec.structs.replace(request, id=number))
+        line = encode(msgspec.structs.replace(request, id=number))
         self._remember(number, line, request if isinstance(request, Follow) else None)
         return number, line
 
@@ -120,15 +124,19 @@ class Protocol:
         A follow goes on after its cursor. Forgets what had arrived of an unfinished line.
         """
         self._buffer = LineBuffer()
-        self._hello_id = self._next_id()
-        hello = Hello(id=self._hello_id, protocol=PROTOCOL_VERSION, client=self.name, producer=self.producer)
-        lines = [_encode(hello)]
+        lines = [self.hello()]
         for number, entry in self._unanswered.items():
             if entry.follow is None:
                 lines.append(entry.line)
             else:
-                lines.append(_encode(msgspec.structs.replace(entry.follow, id=number)))
+                lines.append(encode(msgspec.structs.replace(entry.follow, id=number)))
         return b"".join(lines)
+
+    def hello(self) -> bytes:
+        """A hello, which may also be said again; `greeted` tells when it is answered."""
+        self.greeted = False
+        self._hello_id = self._next_id()
+        return hello_line(self.producer, self.name, self._hello_id, self.spool)
 
     def receive(self, data: bytes) -> list[AnyReply]:
         """Take received bytes; return the replies and notices that they complete.
@@ -184,6 +192,7 @@ class Protocol:
                 f"the daemon {reply.version} speaks version {reply.protocol}, this library {PROTOCOL_VERSION}"
             )
         self.welcome = reply
+        self.greeted = True
 
 
 def checked(request: Request[ReplyT], reply: Reply) -> ReplyT:
@@ -206,7 +215,23 @@ def append_line(session: str, events: list[bytes], producer: str, n: int) -> byt
     )
 
 
-def _encode(request: Request[Any]) -> bytes:
+def stamped(line: bytes, microseconds: int) -> bytes:
+    """An append without an id as it stands in the spool: its id says when it was written there."""
+    return b'%s"id":%d,%s' % (APPEND_PREFIX, microseconds, line[len(APPEND_PREFIX) :])
+
+
+def unstamped(line: bytes) -> bytes:
+    """The append without its id, back from the spool."""
+    return APPEND_PREFIX + line[line.index(b",", len(APPEND_PREFIX)) + 1 :]
+
+
+def hello_line(producer: str, name: str, number: int = 0, spool: str | None = None) -> bytes:
+    """The first line of a conversation, also of one that is kept in a file."""
+    return encode(Hello(id=number, protocol=PROTOCOL_VERSION, client=name, producer=producer, spool=spool))
+
+
+def encode(request: Request[Any]) -> bytes:
+    """A request as a line; raises what `Protocol.send` raises."""
     try:
         line = encode_line(request)
     except UnicodeEncodeError as error:

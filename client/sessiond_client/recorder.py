@@ -18,16 +18,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from sessiond_client.autostart import Connector
-from sessiond_client.errors import RecordingIncomplete, SessiondError
+from sessiond_client.errors import NotSpooled, RecordingIncomplete, SessiondError
 from sessiond_client.events import encode_event, event
 from sessiond_client.intake import Intake
 from sessiond_client.protocol import Protocol
 from sessiond_client.sender import Sender
-from sessiond_client.spill import SpillFile
+from sessiond_client.spool import Spool, SpoolFile, leftovers, open_private
 from sessiond_client.ulids import new_ulid
 from sessiond_client.version import CLIENT_NAME
 from sessiond_client.wire.framing import LINE_BYTES_MAX
 from sessiond_client.wire.messages import DATA_DEPTH_MAX, KIND_PATTERN, TEXT_BYTES_MAX
+from sessiond_client.wire.spool import FileName
 
 CLOSE_SECONDS = 30.0
 """How long `close` tries to deliver, unless told otherwise."""
@@ -44,7 +45,9 @@ class Recorder:
 
     Where the queue is full, `record` waits for the daemon (back-pressure). With `spill_dir`, it does so only
     while the daemon keeps up: when that is away, the queue is moved to a private file there, and sent from
-    it when the daemon is back. Refusals (`session_ended` and the like) are raised by the next call.
+    it when the daemon is back; what is left when the recorder is closed, the daemon takes over once a
+    recorder with this `spill_dir` connects, or `Client.take_over` is called. Of a `spool`, it does so by
+    itself. Refusals (`session_ended` and the like) are raised by the next call.
     """
 
     def __init__(
@@ -55,17 +58,22 @@ class Recorder:
         spill_dir: Path | None = None,
         autostart: bool | None = None,
         name: str = CLIENT_NAME,
+        spool: Spool | None = None,
     ) -> None:
-        producer = new_ulid()
-        spill = None if spill_dir is None else SpillFile(Path(spill_dir) / f"{session}-{producer}.ndjson")
+        protocol = Protocol(new_ulid(), name)
+        if spool is not None:
+            spool.let_go()  # the session may have begun there: the daemon has to hear of it first
+        directory = spill_dir or (None if spool is None else spool.directory)
+        if directory is not None and leftovers(Path(directory)):
+            protocol.spool = str(Path(directory).absolute())
+        spill = None if directory is None else _spill_file(Path(directory), protocol)
         self.session = session
         self._spill = spill
+        self._spool = spool if spill_dir is None else None
         self._owner = os.getpid()
         self._released = False
         self._intake = Intake(self._wake)
-        self._sender = Sender(
-            session, self._intake, Protocol(producer, name), Connector(path, autostart), spill
-        )
+        self._sender = Sender(session, self._intake, protocol, Connector(path, autostart), spill)
         self._thread = threading.Thread(target=self._sender.run, name="sessiond-recorder", daemon=True)
         self._thread.start()
         atexit.register(self._close_at_exit)
@@ -115,8 +123,9 @@ class Recorder:
     def close(self, *, timeout: float = CLOSE_SECONDS) -> None:
         """Deliver the rest and stop; closing again does nothing.
 
-        What cannot be delivered within `timeout` seconds is left in the spill file, if there is a
-        `spill_dir`, and `RecordingIncomplete` is raised. In a forked child this does nothing.
+        What cannot be delivered within `timeout` seconds is left in the spool, if there is one, from where
+        the daemon takes it over. Otherwise `RecordingIncomplete` is raised, also where it is left in a
+        `spill_dir`. In a forked child this does nothing.
         """
         if self._owner != os.getpid() or self._released:
             return
@@ -125,8 +134,17 @@ class Recorder:
         self._released = True
         self._sender.release()
         atexit.unregister(self._close_at_exit)
+        if self._is_kept_in_spool():
+            return
         if self.undelivered or self._intake.failure is not None:
             self._raise_incomplete()
+
+    def _is_kept_in_spool(self) -> bool:
+        """Whether the rest is where the daemon finds it; what comes next must not overtake it."""
+        if self._spool is None or self._intake.failure is not None or self.spill_path is None:
+            return False
+        self._spool.left_by_another()
+        return True
 
     # --- how it goes
 
@@ -193,6 +211,15 @@ class Recorder:
     def _close_at_exit(self) -> None:
         """A program that forgot to close still gets its events delivered."""
         self.close()
+
+
+def _spill_file(directory: Path, protocol: Protocol) -> SpoolFile:
+    if directory.exists():
+        try:
+            os.close(open_private(directory))
+        except OSError as error:
+            raise NotSpooled(directory, error.strerror or str(error)) from error
+    return SpoolFile(directory.absolute(), FileName(protocol.producer, 1), protocol.name)
 
 
 def _encode(kind: str, text: str | None, data: Mapping[str, Any] | None, at: datetime | None) -> bytes:

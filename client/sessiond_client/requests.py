@@ -7,8 +7,9 @@ environment), because the daemon cannot know it; everything else is left to the 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,15 +19,22 @@ from sessiond_client.events import require_zone
 from sessiond_client.ulids import RANDOM_BYTES, derived_ulid, new_ulid
 from sessiond_client.version import __version__
 from sessiond_client.wire.messages import (
+    PROTOCOL_VERSION,
     Adopt,
+    Append,
+    Appended,
     End,
+    Ended,
     EndReason,
     Error,
     ErrorCode,
     Fork,
+    Hello,
     List,
     NewEvent,
     Read,
+    Reply,
+    Request,
     Save,
     SavedFooter,
     SavedHeader,
@@ -35,9 +43,12 @@ from sessiond_client.wire.messages import (
     Session,
     Source,
     Start,
+    Started,
     Status,
     Tag,
+    request_decoder,
 )
+from sessiond_client.wire.spool import SPOOLED, Spoolable
 
 
 def start_request(
@@ -97,6 +108,113 @@ def end_request(
         exit_code=exit_code,
         ended_at=require_zone("ended_at", ended_at),
     )
+
+
+def can_wait(request: Request[Any]) -> bool:
+    """Whether a request can wait in the spool: sent twice it is done once, and its answer is not needed."""
+    match request:
+        case Start():
+            return request.ulid is not None
+        case Append():
+            return request.producer is not None and request.n is not None and request.expect is None
+        case _:
+            return isinstance(request, End)
+
+
+def as_spooled(request: Request[Any]) -> Spoolable | None:
+    """The request as it can wait: with this moment and this process, which the daemon would take its own for.
+
+    None if it cannot wait.
+    """
+    if not can_wait(request):
+        return None
+    now = datetime.now(UTC)
+    stamp = time.time_ns() // 1000
+    match request:
+        case Start():
+            owner = os.getpid() if request.owner_pid is None else request.owner_pid
+            began = request.started_at or now
+            return msgspec.structs.replace(request, id=stamp, owner_pid=owner, started_at=began)
+        case Append():
+            events = [it if it.at else msgspec.structs.replace(it, at=now) for it in request.events]
+            return msgspec.structs.replace(request, id=stamp, events=events)
+        case End():
+            return msgspec.structs.replace(request, id=stamp, ended_at=request.ended_at or now)
+    return None
+
+
+def spooled_reply(request: Spoolable, line: bytes) -> Reply:
+    """What is known of the outcome of a request that waits; what only the daemon knows is `SPOOLED` or empty.
+
+    Raises `RequestFailed` (`invalid`) if the line is not what the wire allows.
+    """
+    try:
+        request_decoder.decode(line)
+    except msgspec.ValidationError as error:
+        raise RequestFailed(Error(code=ErrorCode.INVALID, message=str(error))) from None
+    match request:
+        case Start():
+            return Started(session=_begun(request))
+        case Append():
+            return Appended(session=request.session, first=SPOOLED, last=SPOOLED)
+        case End():
+            return Ended(session=_ended(request))
+
+
+def merged(known: Session | None, heard: Session) -> Session:
+    """A session as last heard of; of one whose end waits in the spool, what was known before stays."""
+    if known is None or heard.next_seq != SPOOLED:
+        return heard
+    return msgspec.structs.replace(
+        known,
+        status=heard.status,
+        ended_at=heard.ended_at,
+        end_reason=heard.end_reason,
+        exit_code=heard.exit_code,
+        next_seq=SPOOLED,
+    )
+
+
+def _begun(request: Start) -> Session:
+    assert request.ulid is not None
+    assert request.started_at is not None
+    return Session(
+        ulid=request.ulid,
+        name=request.name or "",
+        source=request.source,
+        status=Status.RECORDING,
+        started_at=_time_text(request.started_at),
+        cli_version=request.cli_version,
+        engine_base_url=request.engine_base_url,
+        parent_ulid=request.parent_ulid,
+        shell=request.shell,
+        os=request.os,
+        hostname=request.hostname,
+        cwd=request.cwd,
+        env=request.env,
+        tags=request.tags,
+        meta=request.meta,
+        next_seq=SPOOLED,
+    )
+
+
+def _ended(request: End) -> Session:
+    assert request.ended_at is not None
+    return Session(
+        ulid=request.session,
+        name="",
+        source=Source.APP,
+        status=request.status,
+        started_at="",
+        ended_at=_time_text(request.ended_at),
+        end_reason=request.end_reason,
+        exit_code=request.exit_code,
+        next_seq=SPOOLED,
+    )
+
+
+def _time_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def list_request(
@@ -214,6 +332,11 @@ def save_request(header: SavedHeader, events: Sequence[NewEvent], footer: SavedF
 def adopt_request(path: str | os.PathLike[str]) -> Adopt:
     """An `adopt` with the path as the daemon, which works in another directory, has to see it."""
     return Adopt(path=os.path.abspath(path))
+
+
+def take_over_request(producer: str, name: str, directory: str | os.PathLike[str]) -> Hello:
+    """A `hello` that is answered once the spool files in a directory are taken over."""
+    return Hello(protocol=PROTOCOL_VERSION, client=name, producer=producer, spool=os.path.abspath(directory))
 
 
 def found(session: Session | None) -> Session:

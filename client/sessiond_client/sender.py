@@ -16,8 +16,8 @@ from contextlib import suppress
 from sessiond_client.autostart import Connector, NotYet
 from sessiond_client.errors import DaemonUnavailable, RequestFailed
 from sessiond_client.intake import Intake
-from sessiond_client.protocol import Protocol, append_line
-from sessiond_client.spill import SpillFile
+from sessiond_client.protocol import Protocol, append_line, stamped, unstamped
+from sessiond_client.spool import SpoolFile
 from sessiond_client.wire.messages import Appended, Error, ErrorCode
 
 BATCH_EVENTS_MAX = 1024
@@ -62,7 +62,7 @@ class Batch:
         self.first = first
         self.count = count
         self.line = line
-        self.length = len(line)
+        self.length = 0
         self.spilled_at: int | None = None
 
 
@@ -70,7 +70,7 @@ class Sender:
     """Runs in a thread of its own until everything is settled, or the intake is closed and out of time."""
 
     def __init__(
-        self, session: str, intake: Intake, protocol: Protocol, connector: Connector, spill: SpillFile | None
+        self, session: str, intake: Intake, protocol: Protocol, connector: Connector, spill: SpoolFile | None
     ) -> None:
         self.reconnects = 0
         self._heard = False
@@ -136,14 +136,15 @@ class Sender:
         return intake.settled == intake.recorded or time.monotonic() >= intake.close_deadline
 
     def _leave(self) -> None:
-        """Close the connection; put into the spill file what is not acknowledged."""
-        self._hang_up()
-        if self._spill is None:
-            return
-        if self._intake.settled < self._intake.recorded:
-            while self._spill_one():
-                pass
-        self._spill.leave()
+        """Put into the spill file what is not acknowledged; then hang up, and the daemon looks for it."""
+        try:
+            if self._spill is not None and self._intake.settled < self._intake.recorded:
+                while self._spill_one():
+                    pass
+        finally:
+            if self._spill is not None:
+                self._spill.leave()
+            self._hang_up()
 
     # --- the connection
 
@@ -202,6 +203,9 @@ class Sender:
 
     def _may_send(self) -> bool:
         if self._socket is None or self._protocol.unanswered >= self._window:
+            return False
+        if self._protocol.spool is not None and not self._protocol.greeted:
+            # What waits there is to be stored first; the daemon greets us when it is.
             return False
         if self._refused and (self._in_flight or time.monotonic() < self._retry_at):
             return False
@@ -289,13 +293,15 @@ class Sender:
 
     def _write(self, batch: Batch) -> None:
         assert self._spill is not None
-        batch.spilled_at = self._spill.write(batch.line)
+        line = stamped(batch.line, time.time_ns() // 1000)
+        batch.spilled_at = self._spill.write(line)
+        batch.length = len(line)
         self.spilled += batch.count
 
     def _read_back(self, batch: Batch) -> Batch:
         assert self._spill is not None
         assert batch.spilled_at is not None
-        batch.line = self._spill.read(batch.spilled_at, batch.length)
+        batch.line = unstamped(self._spill.read(batch.spilled_at, batch.length))
         return batch
 
     # --- waiting and receiving

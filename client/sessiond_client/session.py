@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from sessiond_client.errors import SessiondError
 from sessiond_client.events import EventPage, event
 from sessiond_client.filters import EventFilters
+from sessiond_client.requests import merged
 from sessiond_client.wire.lines import Event
 from sessiond_client.wire.messages import (
     READ_LIMIT_DEFAULT,
@@ -60,7 +61,10 @@ class RecordingSession:
         *,
         expect: int | None = None,
     ) -> int:
-        """Add one event; it is on disk when this returns. Returns its seq."""
+        """Add one event; it is on disk when this returns. Returns its seq, or `SPOOLED` (-1).
+
+        That is where no daemon could be reached: the event waits in the spool, and gets its seq from there.
+        """
         return self.append_many([event(kind, text, data, at)], expect=expect).first
 
     def append_many(self, events: Sequence[NewEvent], *, expect: int | None = None) -> Appended:
@@ -76,9 +80,10 @@ class RecordingSession:
         ended_at: datetime | None = None,
     ) -> Session:
         """End the session and seal its file. Ending it again changes nothing."""
-        self._info = self.client.end(
+        ended = self.client.end(
             self.ulid, status=status, end_reason=end_reason, exit_code=exit_code, ended_at=ended_at
         )
+        self._info = merged(self._info, ended)
         self._ended = True
         return self._info
 
@@ -140,10 +145,19 @@ class RecordingSession:
         return self.client.follow(self.ulid, after=after)
 
     def recorder(self, *, spill_dir: Path | None = None) -> Recorder:
-        """A recorder for many events in a row, on a connection of its own; see `Recorder`."""
+        """A recorder for many events in a row, on a connection of its own; see `Recorder`.
+
+        What it can neither send nor hold goes to the spool of the client, if it has one, or to `spill_dir`.
+        """
         from sessiond_client.recorder import Recorder
 
-        return Recorder(self.client.path, self.ulid, spill_dir=spill_dir, autostart=self.client.autostart)
+        return Recorder(
+            self.client.path,
+            self.ulid,
+            spill_dir=spill_dir,
+            autostart=self.client.autostart,
+            spool=self.client.spool,
+        )
 
     def environ(self) -> dict[str, str]:
         """What a child process needs in its environment to record into this session."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from datetime import UTC, datetime, timedelta
@@ -43,18 +44,19 @@ def test_what_is_wrong_comes_with_what_to_do(sessionctl: Sessionctl, daemon: Run
     config.write_text("[log]\nlevel = 'loud'\n")
     daemon.data_dir.chmod(0o755)
     (daemon.home / "run").chmod(0o755)
-    spills = daemon.home / "state" / "sessiond" / "spill"
-    spills.mkdir(parents=True)
-    (spills / "x y.ndjson").touch()
-
-    found = findings(sessionctl, 1)
+    spool = daemon.home / "state" / "sessiond" / "spool"
+    spool.mkdir(mode=0o700, parents=True)
+    with (spool / "01M7YXD1KGXQK2AAA9C3V1686V-000001.ndjson").open("wb") as written:
+        fcntl.flock(written, fcntl.LOCK_EX)
+        found = findings(sessionctl, 1)
     shown = sessionctl("doctor").stdout.decode()
 
     assert found["settings"]["verdict"] == "fail"
     assert found["settings"]["fix"] == "sessionctl config edit"
     assert found["data directory"]["fix"] == f"chmod 700 {daemon.data_dir}"
     assert found["runtime directory"]["fix"] == f"chmod 700 {daemon.home / 'run'}"
-    assert found["leftovers"]["fix"].endswith(f"append --spill '{spills / 'x y.ndjson'}'")
+    assert found["leftovers"]["detail"] == f"1 files of requests wait in {spool}"
+    assert "unless their writers still run" in found["leftovers"]["fix"]
     assert found["shell hooks"]["fix"] == "see: sessionctl init --help"
     assert "fail  settings" in shown
     assert "-> sessionctl config edit" in shown

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.cli.conftest import SESSIONCTL, Sessionctl
 from tests.cli.terminal import Terminal
@@ -40,6 +42,16 @@ def wait_recorded(sessionctl: Sessionctl, kind: str) -> None:
         assert follower.stdout is not None
         assert kind.encode() in follower.stdout.readline()
         follower.kill()
+
+
+def taken_over(sessionctl: Sessionctl, home: Path) -> dict[str, Any]:
+    """The one session there is, once nothing waits in the spool."""
+    for _ in range(200):
+        if not list((home / "state" / "sessiond" / "spool").glob("*")):
+            break
+        time.sleep(0.05)
+    (session,) = sessionctl.json("list")
+    return dict(session)
 
 
 def test_a_daemon_killed_and_started_again_has_everything(
@@ -101,21 +113,17 @@ def test_what_a_daemon_that_stays_away_did_not_take_is_kept_in_a_private_file(
     terminal.wait_for("two")
     assert terminal.wait() == 4
 
-    (spill,) = (home / "state" / "sessiond" / "spill").iterdir()
-    assert spill.stat().st_mode & 0o777 == 0o600
+    spool = home / "state" / "sessiond" / "spool"
+    files = list(spool.iterdir())
+    assert {path.stat().st_mode & 0o777 for path in (spool, *files)} == {0o700, 0o600}
     shown = terminal.seen.decode()
     assert "the daemon did not take the last" in shown
-    assert f"sessionctl append --spill {spill}" in shown
+    assert any(f"they are in {path}, and the daemon takes them over" in shown for path in files)
 
     daemon.start()
-    delivered = sessionctl.out("append", "--spill", str(spill))
-    assert " events delivered into a session of their own, " in delivered
-    assert not spill.exists()
-    rest, begun = sessionctl.json("list")
-    assert (begun["status"], begun["end_reason"]) == ("interrupted", "daemon_lost")
-    assert (rest["parent_ulid"], rest["name"]) == (begun["ulid"], begun["name"] + "-rest")
-    assert sessionctl.output_bytes(begun["ulid"]) == b"one\r\n"
-    assert sessionctl.output_bytes(rest["ulid"]).endswith(b"two\r\n")
+    recorded = taken_over(sessionctl, home)
+    assert (recorded["status"], recorded["exit_code"]) == ("completed", 4)
+    assert sessionctl.output_bytes(recorded["ulid"]) == b"one\r\n\r\ntwo\r\n"
 
 
 def test_waiting_for_a_stuck_daemon_shows_progress_and_ctrl_c_ends_it_with_nothing_lost(
@@ -131,41 +139,42 @@ def test_waiting_for_a_stuck_daemon_shows_progress_and_ctrl_c_ends_it_with_nothi
     terminal.wait_for("sessionctl: storing [")
     terminal.type("\x03")
     code = terminal.wait()
-    (spill,) = (home / "state" / "sessiond" / "spill").iterdir()
     daemon.process.send_signal(signal.SIGCONT)
 
     assert code == 4
-    assert f"sessionctl append --spill {spill}" in terminal.seen.decode()
-    sessionctl.out("append", "--spill", str(spill))
-    recorded = b"".join(sessionctl.output_bytes(session["ulid"]) for session in sessionctl.json("list")[::-1])
-    assert recorded == b"one\r\n\r\ntwo\r\n"
+    assert "and the daemon takes them over when it comes" in terminal.seen.decode()
+    recorded = taken_over(sessionctl, home)
+    assert (recorded["status"], recorded["exit_code"]) == ("completed", 4)
+    assert sessionctl.output_bytes(recorded["ulid"]) == b"one\r\n\r\ntwo\r\n"
 
 
-def test_a_spill_file_delivered_while_its_session_records_goes_into_it(
+def test_what_was_left_in_another_directory_is_taken_over_when_asked_for(
     sessionctl: Sessionctl, tmp_path: Path
 ) -> None:
     ulid = sessionctl.out("start", "--detach").strip()
-    spill = tmp_path / "spill"
-    appends = [
+    producer = "01M7YXD1KGXQK2AAA9C3V1686V"
+    lines = [{"type": "hello", "protocol": 1, "producer": producer}]
+    lines += [
         {
             "type": "append",
+            "id": n,
             "session": ulid,
-            "producer": "01M7YXD1KGXQK2AAA9C3V1686V",
+            "producer": producer,
             "n": n,
             "events": [{"kind": "note", "text": f"note {n}"}],
         }
         for n in (1, 2)
     ]
-    spill.write_text("".join(json.dumps(append) + "\n" for append in appends))
-    twice = tmp_path / "twice"
-    twice.write_bytes(spill.read_bytes())
+    spill = tmp_path / "spill"
+    for name in ("000001", "000002"):
+        spill.mkdir(mode=0o700, exist_ok=True)
+        (spill / f"{producer}-{name}.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    (first,) = sessionctl.json("append", "--spill", str(spill))
-    (second,) = sessionctl.json("append", "--spill", str(twice))
+    (taken,) = sessionctl.json("append", "--spill", str(spill))
 
-    assert (first["events"], first["session"], first["aside"]) == (2, ulid, None)
-    assert second["events"] == 2
+    assert taken == {"spill": str(spill), "taken_over": 2, "waiting": 0}
     assert [event["text"] for event in sessionctl.events(ulid)] == ["note 1", "note 2"]
+    assert list(spill.iterdir()) == []
 
 
 def test_a_file_that_is_no_spill_file_is_refused_and_kept(sessionctl: Sessionctl, tmp_path: Path) -> None:

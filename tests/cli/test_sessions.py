@@ -425,7 +425,7 @@ def test_without_a_daemon_every_command_says_so_in_one_line(sessionctl: Sessionc
         ["status"],
         ["list"],
         ["show", "x"],
-        ["start"],
+        ["start", "--parent", "x"],
         ["end", "x"],
         ["append", "x", "note", "y"],
     ):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sessiond_client import Client
+from sessiond_client import Client, paths
 from tests.running import RunningDaemon
 
 
@@ -33,3 +33,17 @@ def client(daemon: RunningDaemon) -> Iterator[Client]:
 def asynchronous(request: pytest.FixtureRequest) -> bool:
     """Which of the two clients a test holds to its promises; see `tests.client.both`."""
     return bool(request.param)
+
+
+@pytest.fixture
+def place(home: Path) -> Path:
+    """Where the daemon of this test will listen."""
+    directory = home / "run" / "sessiond"
+    directory.mkdir(mode=0o700, parents=True)
+    return directory / "sessiond.sock"
+
+
+@pytest.fixture
+def spool(place: Path) -> Path:
+    """Where the requests to it wait."""
+    return paths.spool_dir(place)

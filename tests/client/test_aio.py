@@ -30,7 +30,7 @@ SESSION = new_ulid()
 
 
 def connect(path: Path, timeout: float = 30) -> AbstractAsyncContextManager[AsyncClient]:
-    return AsyncClient.connect(path, autostart=False, timeout=timeout)
+    return AsyncClient.connect(path, autostart=False, timeout=timeout, spool=False)
 
 
 async def test_a_session_is_recorded_and_read_back(daemon: RunningDaemon) -> None:

@@ -114,7 +114,7 @@ def test_data_held_by_a_daemon_that_listens_elsewhere_is_a_clear_failure_in_seco
         listens_at = client.path
 
     with pytest.raises(DaemonUnavailable, match=f"it listens at {listens_at}: set SESSIOND_SOCKET to that"):
-        Client.connect(tmp_path / "other.sock", autostart=True, timeout=30)
+        Client.connect(tmp_path / "other.sock", autostart=True, timeout=30, spool=False)
 
 
 def test_a_daemon_that_dies_is_started_again_and_leaves_no_zombie(environ: dict[str, str]) -> None:
@@ -159,10 +159,10 @@ def test_a_socket_of_a_service_manager_wins(environ: dict[str, str], home: Path)
 def test_autostart_can_be_forbidden(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIOND_AUTOSTART", "0")
     with pytest.raises(DaemonUnavailable):
-        Client.connect()
+        Client.connect(spool=False)
     monkeypatch.setenv("SESSIOND_AUTOSTART", "1")
     with pytest.raises(DaemonUnavailable):
-        Client.connect(autostart=False)
+        Client.connect(autostart=False, spool=False)
 
 
 def test_another_socket_than_the_users_is_passed_to_the_daemon(environ: dict[str, str], home: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_daemon_that_cannot_start_says_why(environ: dict[str, str], home: Path
     (home / "data" / "sessiond").write_text("a file, where the data directory belongs")
 
     with pytest.raises(DaemonUnavailable, match="it was started and exited with") as error:
-        Client.connect()
+        Client.connect(spool=False)
 
     last = (home / "state" / "sessiond" / "daemon.log").read_text().splitlines()[-1]
     assert last.strip() in error.value.reason

@@ -30,7 +30,7 @@ SESSION = new_ulid()
 
 
 def connect(path: Path, timeout: float = 30) -> Client:
-    return Client.connect(path, autostart=False, timeout=timeout)
+    return Client.connect(path, autostart=False, timeout=timeout, spool=False)
 
 
 def hang_up_on_the_next_request(conversation: Conversation) -> None:
@@ -427,7 +427,7 @@ def test_a_forked_child_gets_a_connection_and_a_producer_of_its_own(client: Clie
 
 
 def test_a_fork_while_another_thread_waits_does_not_hang_the_child(client: Client) -> None:
-    with client._lock:  # as another thread would hold it while it waits for a reply
+    with client._courier._turn:  # as another thread would hold it while it waits for a reply
         assert in_child(client.ping) == 0
 
     client.ping()

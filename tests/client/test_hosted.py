@@ -169,7 +169,7 @@ def test_an_end_without_a_daemon_is_given_up(daemon: RunningDaemon) -> None:
 
     assert time.monotonic() - began < CLOSE_SECONDS
     assert hosted.trouble is not None
-    assert "1 events" in hosted.trouble
+    assert "1 event " in hosted.trouble
     assert hosted.current_ulid is None
 
 

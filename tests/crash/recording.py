@@ -16,7 +16,7 @@ def main() -> None:
     count = int(sys.argv[1])
     shared = sys.argv[2] if len(sys.argv) > 2 else None
     write = sys.stdout.write
-    with Client.connect(autostart=False, timeout=60) as client:
+    with Client.connect(autostart=False, timeout=60, spool=False) as client:
         session = client.session(shared) if shared else client.start()
         write(f"{session.ulid}\n")
         for number in range(count):

@@ -106,6 +106,9 @@ _REQUESTS: dict[str, messages.AnyRequest] = {
         owner_pid=0,
         started_at=AT,
     ),
+    "hello-spool": messages.Hello(
+        id=1, protocol=1, producer=PRODUCER, spool="/home/u/.local/state/sessiond/spool"
+    ),
     "append": messages.Append(session=ULID, events=[messages.NewEvent(kind="prompt", text="hello")]),
     "append-full": messages.Append(
         id=3,
@@ -234,6 +237,9 @@ _REPLIES: dict[str, messages.AnyReply] = {
         pid=4711,
         data_dir="/home/u/.local/share/sessiond",
         env=["PATH", "TERM"],
+    ),
+    "welcome-waiting": messages.Welcome(
+        id=1, protocol=1, version="0.1.0", pid=4711, data_dir="/home/u/.local/share/sessiond", waiting=1
     ),
     "started": messages.Started(id=2, session=RECORDING),
     "appended": messages.Appended(id=3, session=ULID, first=0, last=1),

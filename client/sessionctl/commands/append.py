@@ -1,4 +1,4 @@
-"""`sessionctl append`: adds events to a session, from its arguments, from standard input or a spill file.
+"""`sessionctl append`: adds events to a session, from its arguments, or from standard input.
 
 The one rule: whatever fails, what was stored before is kept and reported.
 """
@@ -17,17 +17,19 @@ from typing import Any
 import click
 import msgspec
 
-from sessionctl.connection import connect
-from sessionctl.escape import escape_line
+from sessionctl.connection import connect, remark_spooled
 from sessionctl.exits import ExitCode, Failure, describe
 from sessionctl.lines import LineTooLong, batches, pieces, text_and_bytes
 from sessionctl.options import session_argument
-from sessionctl.output import counted, json_option, write_json, write_line
-from sessionctl.reference import resolve
+from sessionctl.output import counted, json_option, write_json, write_line, write_outcome
+from sessionctl.reference import resolve_to_write
 from sessionctl.times import time_option
 from sessiond_client.client import Client
 from sessiond_client.errors import SessiondError
 from sessiond_client.events import event
+from sessiond_client.spool import leftovers
+from sessiond_client.wire.messages import Appended
+from sessiond_client.wire.spool import SPOOLED, parse_name
 
 STANDARD_INPUT = "-"
 
@@ -60,8 +62,9 @@ class Progress(msgspec.Struct, kw_only=True):
 )
 @click.option(
     "--spill",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Deliver what a recording could not; needs no SESSION.",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="Have what a recorder left here taken over; needs no SESSION.",
 )
 @json_option
 def command(
@@ -78,7 +81,8 @@ def command(
 
     With `-` for TEXT, or with no TEXT, no --data and a pipe or a file as standard input, every line read
     there becomes an event; what is printed is then the range of their numbers. Its newline is kept only in
-    events of the kind `output`, which are pieces of one text, as a program wrote it.
+    events of the kind `output`, which are pieces of one text, as a program wrote it. Where no
+    daemon answers and SESSION is given by its id, the events wait in the spool, and nothing is printed.
 
     \b
     Examples:
@@ -92,14 +96,18 @@ def command(
     if session is None or kind is None:
         raise click.UsageError("SESSION and KIND are needed")
     fields = _object(data)
-    with connect() as client:
-        progress = Progress(session=resolve(client, session).ulid)
+    with connect(spool=True) as client:
+        progress = Progress(session=resolve_to_write(client, session))
         if text == STANDARD_INPUT or (text is None and data is None and _has_lines(sys.stdin.fileno())):
             _append_lines(client, progress, kind, fields, at, expect)
         else:
             stored = client.append(progress.session, [event(kind, _unicode(text), fields, at)], expect=expect)
-            _count(progress, stored.first, stored.last)
-    _report(progress, as_json)
+            _count(progress, 1, stored)
+        spooled = remark_spooled(client)
+    if as_json:
+        write_outcome(progress, spooled)
+    elif progress.first is not None:
+        write_line(str(progress))
 
 
 def _append_lines(
@@ -118,47 +126,44 @@ def _append_lines(
                 text, exact = text_and_bytes(line)
                 events.append(event(kind, text, {**(fields or {}), **exact} or None, at))
             stored = client.append(progress.session, events, expect=expect)
-            _count(progress, stored.first, stored.last)
+            _count(progress, len(events), stored)
             expect = None if expect is None else stored.last + 1
     except (LineTooLong, SessiondError, OSError) as error:
         code, message = (ExitCode.USAGE, str(error)) if isinstance(error, LineTooLong) else describe(error)
         are = "is" if progress.events == 1 else "are"
         kept = (
-            f"{counted(progress.events, 'line')} before {are} stored as {progress}"
+            f"{counted(progress.events, 'line')} before {are} stored{_numbers(progress)}"
             if progress.events
             else "nothing is stored"
         )
         raise Failure(code, f"{message}; {kept}") from error
 
 
+def _numbers(progress: Progress) -> str:
+    return f" as {progress}" if progress.first is not None else " in the spool"
+
+
 def _deliver(spill: Path, others: tuple[object, ...], as_json: bool) -> None:
     if any(other is not None for other in others):
         raise click.UsageError("--spill goes alone: the file says which events go into which session")
-    from sessionctl.recording.leftovers import deliver
-
+    directory = spill if spill.is_dir() else spill.parent
+    files = len(leftovers(directory))
+    if not files or (spill.is_file() and parse_name(spill.name) is None):
+        raise click.UsageError(f"{spill}: nothing that a recorder left behind")
     with connect() as client:
-        delivered = deliver(client, spill)
+        waiting = client.take_over(directory)
     if as_json:
-        write_json(delivered)
+        write_json({"spill": str(spill), "taken_over": files - waiting, "waiting": waiting})
+    else:
+        write_line(f"{files - waiting} files taken over, {waiting} wait")
+
+
+def _count(progress: Progress, events: int, stored: Appended) -> None:
+    progress.events += events
+    if stored.first == SPOOLED:
         return
-    into = ""
-    if delivered.aside is not None:
-        name, ulid = delivered.aside.name, delivered.aside.ulid
-        into = f" into a session of their own, {name} ({ulid}), because {delivered.session} had ended"
-    write_line(f"{counted(delivered.events, 'event')} delivered{into}; {escape_line(str(spill))} is removed")
-
-
-def _count(progress: Progress, first: int, last: int) -> None:
-    progress.events += last - first + 1
-    progress.first = first if progress.first is None else progress.first
-    progress.last = last
-
-
-def _report(progress: Progress, as_json: bool) -> None:
-    if as_json:
-        write_json(progress)
-    elif progress.events:
-        write_line(str(progress))
+    progress.first = stored.first if progress.first is None else progress.first
+    progress.last = stored.last
 
 
 def _object(data: str | None) -> Mapping[str, Any] | None:

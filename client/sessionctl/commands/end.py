@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from sessionctl.connection import connect
+from sessionctl.connection import connect, remark_spooled
 from sessionctl.options import session_argument
-from sessionctl.output import counted, json_option, write_json, write_line
-from sessionctl.reference import resolve
+from sessionctl.output import counted, json_option, write_line, write_outcome
+from sessionctl.reference import resolve_to_write
 from sessiond_client.wire.messages import Status
 
 EXIT_CODE_MIN, EXIT_CODE_MAX = -(2**31), 2**31 - 1
@@ -31,12 +31,15 @@ EXIT_CODE_MIN, EXIT_CODE_MAX = -(2**31), 2**31 - 1
 def command(session: str, status: str, exit_code: int | None, as_json: bool) -> None:
     """End a session and seal its file. A session that has ended already stays as it is.
 
+    Where no daemon answers, a session given by its id ends in the spool: the daemon ends it when it comes.
+
     Example: sessionctl end @last --exit-code 0
     """
-    with connect() as client:
-        ended = client.end(resolve(client, session).ulid, status=status, exit_code=exit_code)
+    with connect(spool=True) as client:
+        ended = client.end(resolve_to_write(client, session), status=status, exit_code=exit_code)
+        spooled = remark_spooled(client)
     if as_json:
-        write_json(ended)
-    else:
+        write_outcome(ended, spooled)
+    elif not spooled:
         code = "" if ended.exit_code is None else f", exit code {ended.exit_code}"
         write_line(f"{ended.name} ({ended.ulid}) {ended.status}, {counted(ended.event_count, 'event')}{code}")

@@ -26,7 +26,6 @@ from sessionctl.terminal.pseudo_terminal import PseudoTerminal
 from sessionctl.terminal.screen import Screen
 from sessionctl.terminal.signals import SignalPipe, interruptible
 from sessionctl.terminal.user_terminal import UserTerminal
-from sessiond_client import paths
 from sessiond_client.client import Client
 from sessiond_client.errors import DaemonUnavailable, SessiondError
 from sessiond_client.session import RecordingSession
@@ -83,7 +82,7 @@ def command(
     """
     with interruptible(), _connected() as client:
         session = _start(client, name, tags, argv)
-        recorder = session.recorder(spill_dir=paths.state_dir() / "spill")
+        recorder = session.recorder()
         tape = Tape(recorder)
         keyboard = UserTerminal(0)
         screen = Screen(1)
@@ -103,11 +102,11 @@ def command(
 
 @contextmanager
 def _connected() -> Iterator[Client]:
-    try:
-        client = connect()
-    except DaemonUnavailable as error:
-        raise Failure(ExitCode.UNREACHABLE, f"{error}; the command was not run") from error
-    with client:
+    with connect(spool=True) as client:
+        try:
+            client.ping()
+        except DaemonUnavailable as error:
+            raise Failure(ExitCode.UNREACHABLE, f"{error}; the command was not run") from error
         yield client
 
 

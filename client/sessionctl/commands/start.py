@@ -9,10 +9,10 @@ import os
 
 import click
 
-from sessionctl.connection import connect
+from sessionctl.connection import connect, remark_spooled
 from sessionctl.host import about_host, parent_session, unicode_text
 from sessionctl.options import completed, tag_option
-from sessionctl.output import json_option, write_json, write_line
+from sessionctl.output import json_option, write_line, write_outcome
 from sessiond_client.wire.messages import Source
 
 NOBODY = 0
@@ -51,7 +51,8 @@ def command(
     """Begin a session and print its id.
 
     The process that calls sessionctl owns the session: when it is gone and has not ended the session, the
-    session becomes `interrupted`. With --detach there is no owner.
+    session becomes `interrupted`. With --detach there is no owner. Where no daemon answers, the session waits
+    in the spool, and is there for all once a daemon takes it over.
 
     \b
     Example:
@@ -62,7 +63,7 @@ def command(
     if given is not None and name is not None:
         raise click.UsageError("the name is given twice")
     owner = NOBODY if detach else os.getppid()
-    with connect() as client:
+    with connect(spool=True) as client:
         session = client.start(
             given or name,
             source=source,
@@ -72,7 +73,8 @@ def command(
             owner_pid=owner,
             **about_host(),
         )
+        spooled = remark_spooled(client)
     if as_json:
-        write_json(session.info)
+        write_outcome(session.info, spooled)
     else:
         write_line(session.ulid)

@@ -7,9 +7,12 @@ from msgspec import UNSET
 
 from sessionctl.connection import connect
 from sessionctl.escape import escape_line
-from sessionctl.exits import ExitCode
+from sessionctl.exits import ExitCode, Failure
 from sessionctl.output import counted, json_option, write_json, write_line
 from sessionctl.times import short_duration
+from sessiond_client import paths
+from sessiond_client.errors import DaemonUnavailable
+from sessiond_client.spool import leftovers
 from sessiond_client.wire.messages import ErrorCode, StatusReply
 
 
@@ -22,14 +25,20 @@ def command(as_json: bool) -> int:
 
     Example: sessionctl status --json
     """
-    with connect(autostart=False) as client:
-        health = client.status()
-        path = client.path
+    spooled = len(leftovers(paths.spool_dir(paths.socket_path())))
+    try:
+        with connect(autostart=False) as client:
+            health = client.status()
+            path = client.path
+    except DaemonUnavailable as error:
+        waiting = f"; {_spool(spooled)}" if spooled else ""
+        raise Failure(ExitCode.UNREACHABLE, f"{error}{waiting}") from error
     if as_json:
         found = {name: getattr(health, name) for name in health.__struct_fields__ if name != "id"}
-        write_json({name: value for name, value in found.items() if value is not UNSET})
+        found = {name: value for name, value in found.items() if value is not UNSET}
+        write_json({**found, "spool_files": spooled})
     else:
-        for name, value in facts(health, str(path)):
+        for name, value in [*facts(health, str(path)), ("spool", _spool(spooled))]:
             write_line(f"{name:<11} {escape_line(value)}")
     return ExitCode.NEGATIVE if health.lagging_files or health.refusing else ExitCode.OK
 
@@ -67,6 +76,10 @@ def facts(health: StatusReply, socket: str) -> list[tuple[str, str]]:
 def _read_only(health: StatusReply) -> str:
     since = f"nothing since {health.read_only_since}: {health.read_only}"
     return f"{since}; reading works; see to the disk, the daemon tries it again every minute"
+
+
+def _spool(files: int) -> str:
+    return f"{counted(files, 'file')} to be taken over" if files else "nothing waits"
 
 
 def _commits(health: StatusReply) -> str:

@@ -7,7 +7,6 @@ whatever it meets becomes a finding; the next check is made in any case.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 import sys
 import time
@@ -27,6 +26,7 @@ from sessionctl.output import counted
 from sessionctl.reference import SESSION_VARIABLE
 from sessiond_client import paths
 from sessiond_client.errors import SessiondError
+from sessiond_client.spool import leftovers
 from sessiond_client.wire.messages import Session, StatusReply
 
 SHELL_VARIABLE = "SESSIOND_SHELL"
@@ -245,19 +245,20 @@ def _hooks(name: str, around: Surroundings) -> Finding:
 
 
 def _leftovers(name: str, around: Surroundings) -> Finding:
-    state = paths.state_dir(around.environ)
-    spills = sorted((state / "spill").glob("*.ndjson"))
-    spools = spool.orphans(state / spool.DIRECTORY)
-    if spills:
+    directory = paths.spool_dir(paths.socket_path(around.environ), around.environ)
+    if directory.exists() and (wrong := _not_private(directory)) is not None:
+        return _fail(name, *wrong)
+    waiting = leftovers(directory)
+    shells = spool.orphans(paths.state_dir(around.environ) / spool.DIRECTORY)
+    if waiting:
+        detail = f"{len(waiting)} files of requests wait in {directory}"
+        if around.health is None:
+            return _warn(name, detail, "they are taken over when the daemon runs: sessiond serve")
+        return _warn(name, detail, "unless their writers still run, see what its log says of the spool")
+    if shells:
         return _warn(
             name,
-            f"{counted(len(spills), 'recording')} could not deliver everything; the first: {spills[0]}",
-            f"unless it still runs: sessionctl append --spill {shlex.quote(str(spills[0]))}",
-        )
-    if spools:
-        return _warn(
-            name,
-            f"{counted(len(spools), 'shell')} left commands behind",
+            f"{counted(len(shells), 'shell')} left commands behind",
             "they are delivered when the next shell runs its first command",
         )
     return _pass(name, "nothing waits to be delivered")

@@ -7,7 +7,6 @@ up when it takes none; then nothing is thrown away, and the user is told what to
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -102,7 +101,7 @@ def _where(recorder: Recorder) -> str:
         are = "is" if recorder.undelivered == 1 else "are"
         return f"{counted(recorder.undelivered, 'event')} {are} not known to be stored"
     they, them = ("it is", "it") if recorder.undelivered == 1 else ("they are", "them")
-    return f"{they} in {path}; deliver {them} with: sessionctl append --spill {shlex.quote(str(path))}"
+    return f"{they} in {path}, and the daemon takes {them} over when it comes"
 
 
 def _times(count: int) -> str:

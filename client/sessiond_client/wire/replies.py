@@ -20,13 +20,17 @@ class Reply(Struct, kw_only=True, frozen=True, tag_field="type"):
 
 
 class Welcome(Reply, tag="welcome", kw_only=True, frozen=True):
-    """Answers `hello`. `env` names the environment variables that the daemon records."""
+    """Answers `hello`. `env` names the environment variables that the daemon records.
+
+    `waiting`, where the hello had a `spool`: how many of its files could not be taken over yet.
+    """
 
     protocol: int
     version: str
     pid: int
     data_dir: str
     env: list[str] = []
+    waiting: int | UnsetType = UNSET
 
 
 class Started(Reply, tag="started", kw_only=True, frozen=True):

@@ -68,11 +68,15 @@ class Request(Struct, Generic[ReplyT], kw_only=True, frozen=True, omit_defaults=
 
 
 class Hello(Request[Welcome], tag="hello", kw_only=True, frozen=True):
-    """Opens a conversation; every other request may also come first."""
+    """Opens a conversation; every other request may also come first.
+
+    With `spool`, the welcome comes once the files there that nobody writes any more are taken over.
+    """
 
     protocol: int
     client: Short | None = None
     producer: Ulid | None = None
+    spool: Short | None = None
 
 
 class Start(Request[Started], tag="start", kw_only=True, frozen=True):

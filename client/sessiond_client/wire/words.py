@@ -59,6 +59,10 @@ ExitCode = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 Shorts = Annotated[list[Short], Meta(max_length=ITEMS_MAX)]
 
 
+RECORDED_ENV_DEFAULT = ("PATH", "SHELL", "HOME", "USER", "PWD", "TERM")
+"""The environment variables that are kept with a session, unless the daemon is told otherwise."""
+
+
 class Source(StrEnum):
     """What kind of program records."""
 

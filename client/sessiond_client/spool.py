@@ -1,0 +1,325 @@
+"""What could not be sent, kept until a daemon takes it over: private files, each locked while it is written.
+
+Owns the files of one client and how many requests wait in them. The one rule: what `keep` has returned from
+is on disk, in the order of the calls; a request that does not fit leaves the file as it was. The daemon takes
+over a file once nobody holds its lock, so letting go of one is all that delivering it takes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sessiond_client.errors import ConnectionLost, DaemonUnavailable, NotSpooled
+from sessiond_client.protocol import encode, hello_line
+from sessiond_client.requests import as_spooled, spooled_reply
+from sessiond_client.wire.messages import Reply, Request, Welcome
+from sessiond_client.wire.spool import (
+    DIRECTORY_BYTES_MAX,
+    DIRECTORY_FILES_MAX,
+    DONE,
+    FILE_BYTES_MAX,
+    NUMBER_MAX,
+    FileName,
+    parse_name,
+)
+
+ALLOWANCE_BYTES = 1024 * 1024
+"""How much is written before the directory is measured again: by so much each may exceed its limit."""
+
+BLOCK_BYTES = 4096
+"""What even the smallest file takes."""
+
+MIB = 1024 * 1024
+
+_open_files: weakref.WeakSet[SpoolFile] = weakref.WeakSet()
+
+
+class SpoolFile:
+    """One file while its writer lives. Made with the first line, mode 0600, and locked."""
+
+    def __init__(self, directory: Path, name: FileName, client: str) -> None:
+        self.path = directory / str(name)
+        self._hello = hello_line(name.producer, client)
+        self._file: int | None = None
+        self._end = 0
+        self._allowance = 0
+        self._undelivered = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a file: as long as anything in it is not delivered, also after `leave`."""
+        return self._undelivered > 0
+
+    def write(self, line: bytes) -> int:
+        """Add a line; returns where it stands. Raises `OSError`, and the file is then as before."""
+        try:
+            file = self._open(len(line)) if self._file is None else self._file
+            self._reserve(len(line))
+            _write_all(file, line, self._end)
+        except OSError:
+            self._cut()
+            raise
+        start = self._end
+        self._end += len(line)
+        self._undelivered += 1
+        return start
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+        assert self._file is not None
+        os.fdatasync(self._file)
+
+    def take_back(self, start: int) -> None:
+        """Cut off the last line again, which stands at `start`."""
+        self._end = start
+        self._undelivered -= 1
+        self._cut()
+
+    def read(self, start: int, length: int) -> bytes:
+        """The line of `length` bytes at `start`."""
+        assert self._file is not None
+        return os.pread(self._file, length, start)
+
+    def delivered(self, start: int) -> None:
+        """Mark the line at `start`; when it was the last one, remove the file."""
+        assert self._file is not None
+        os.pwrite(self._file, DONE, start)
+        self._undelivered -= 1
+        if self._undelivered == 0:
+            self.remove()
+
+    def leave(self) -> None:
+        """Let go of the file and leave it behind, safely on the disk."""
+        if self._file is not None:
+            os.fsync(self._file)
+            self.close()
+
+    def remove(self) -> None:
+        """Delete the file."""
+        if self._file is not None:
+            self.path.unlink(missing_ok=True)
+            self.close()
+            self._end = 0
+
+    def close(self) -> None:
+        """Let go of the file as it is."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+            _open_files.discard(self)
+
+    def _open(self, length: int) -> int:
+        directory = open_private(self.path.parent)
+        try:
+            self._allowance = _room(directory, self.path.parent, len(self._hello) + length)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._file = os.open(self.path.name, flags, 0o600, dir_fd=directory)
+            _open_files.add(self)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write_all(self._file, self._hello, 0)
+            self._end = len(self._hello)
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        return self._file
+
+    def _reserve(self, length: int) -> None:
+        """See that there is room for so many bytes; raises `OSError`."""
+        if self._end + length > FILE_BYTES_MAX:
+            raise _full(self.path, f"it has {self._end // MIB} MiB, the limit of one file")
+        if length > self._allowance:
+            directory = open_private(self.path.parent)
+            try:
+                self._allowance = _room(directory, self.path.parent, length)
+            finally:
+                os.close(directory)
+        self._allowance -= length
+
+    def _cut(self) -> None:
+        """Undo what was begun; a file in which nothing waits goes."""
+        if self._file is None:
+            return
+        with suppress(OSError):
+            os.ftruncate(self._file, self._end)
+        if self._undelivered == 0:
+            self.remove()
+
+
+class Spool:
+    """The requests of one client that wait. Any thread may call it.
+
+    `away`: what comes next waits here, too, until all that waits is taken over, for nothing may overtake it.
+    """
+
+    def __init__(self, directory: Path, producer: str, client: str) -> None:
+        self.directory = directory
+        self.away = False
+        self._producer = producer
+        self._client = client
+        self._lock = threading.Lock()
+        self._number = 0
+        self._file: SpoolFile | None = None
+        self._in_file = 0
+        self._let_go = 0
+        self._left_by_another = False
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait to be taken over."""
+        return self._in_file + self._let_go
+
+    @property
+    def is_news(self) -> bool:
+        """Whether something waits that no daemon was told of since."""
+        return self._in_file > 0 or self._left_by_another
+
+    def left_by_another(self) -> None:
+        """A recorder left something behind: it goes before what comes next."""
+        with self._lock:
+            self.away = True
+            self._left_by_another = True
+
+    def keep(self, request: Request[Any], failure: DaemonUnavailable | ConnectionLost) -> Reply:
+        """Write down what could not be sent, or was not answered; returns what is known of its outcome.
+
+        Raises `failure` for what cannot wait, `RequestFailed` for what the daemon would refuse for its form,
+        and `NotSpooled` where there is no room.
+        """
+        filled_in = as_spooled(request)
+        if filled_in is None:
+            raise failure
+        line = encode(filled_in)
+        reply = spooled_reply(filled_in, line)
+        with self._lock:
+            self.away = True
+            try:
+                self._write(line)
+            except OSError as error:
+                raise NotSpooled(self.directory, error.strerror or str(error)) from failure
+            self._in_file += 1
+        return reply
+
+    def hand_over(self) -> str | None:
+        """Let go of what was written, for the daemon to take; returns where it looks, None: nothing waits.
+
+        What others have left there counts, too: it was before what comes now.
+        """
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            self._let_go += self._in_file
+            self._in_file = 0
+            self._left_by_another = False
+            return str(self.directory) if self._let_go or leftovers(self.directory) else None
+
+    def let_go(self) -> None:
+        """Let go of what was written without telling the daemon, which may find it; the next hello tells."""
+        self.hand_over()
+        if self._let_go:
+            self.left_by_another()
+
+    def taken_over(self, welcome: Welcome) -> None:
+        """The daemon has taken what was let go of before its hello, but for so many files as it says."""
+        with self._lock:
+            if not welcome.waiting:
+                self._let_go = 0
+
+    def _write(self, line: bytes) -> None:
+        if self._file is None:
+            self._number += 1
+            if self._number > NUMBER_MAX:
+                raise _full(self.directory, f"it has {NUMBER_MAX} files of this client")
+            self._file = SpoolFile(self.directory, FileName(self._producer, self._number), self._client)
+        start = None
+        try:
+            start = self._file.write(line)
+            self._file.sync()
+        except OSError:
+            if start is not None:
+                self._file.take_back(start)
+            if not self._file.kept:
+                self._file = None
+            raise
+
+
+def open_private(directory: Path) -> int:
+    """A descriptor of a directory that is this user's alone, made if need be; raises `OSError`."""
+    if not directory.exists():
+        directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        _sync_directory(directory.parent)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    about = os.fstat(descriptor)
+    if about.st_uid == os.geteuid() and not about.st_mode & 0o077:
+        return descriptor
+    os.close(descriptor)
+    if about.st_uid != os.geteuid():
+        reason = f"{directory} belongs to user {about.st_uid}, not to you; choose a directory of your own"
+    else:
+        mode = stat.S_IMODE(about.st_mode)
+        reason = f"{directory} is open to others (mode {mode:04o}); chmod 700 {directory}"
+    raise OSError(errno.EPERM, reason, str(directory))
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """The files that wait in a spool, in the order in which they are taken over."""
+    try:
+        names = [name for name in os.listdir(directory) if parse_name(name)]
+    except OSError:
+        return []
+    return [directory / name for name in sorted(names)]
+
+
+def _room(descriptor: int, directory: Path, length: int) -> int:
+    """How many bytes may be written before the next look; raises `OSError` if not so many as `length`."""
+    used = files = 0
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                used += max(entry.stat(follow_symlinks=False).st_size, BLOCK_BYTES)
+                files += 1
+    if files >= DIRECTORY_FILES_MAX:
+        raise _full(directory, f"{files} files wait there")
+    if used + length > DIRECTORY_BYTES_MAX:
+        raise _full(directory, f"{used // MIB} MiB wait there")
+    return max(min(DIRECTORY_BYTES_MAX - used, ALLOWANCE_BYTES), length)
+
+
+def _full(path: Path, why: str) -> OSError:
+    reason = f"the spool {path} is full ({why}); start the daemon, which takes it over: sessiond serve"
+    return OSError(errno.EDQUOT, reason, str(path))
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(file: int, data: bytes, start: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, start)
+        start += written
+        view = view[written:]
+
+
+def _leave_to_the_parent() -> None:
+    """In a forked child: its copies of the descriptors would keep the parent's files locked after its end."""
+    for file in list(_open_files):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -1,0 +1,337 @@
+"""Requests that wait while no daemon can be reached: none is lost, none is done twice, none overtakes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from sessiond_client import (
+    SPOOLED,
+    Client,
+    ConnectionLost,
+    DaemonUnavailable,
+    ErrorCode,
+    RequestFailed,
+    Status,
+    event,
+    new_ulid,
+    paths,
+)
+from tests.checker import check
+from tests.client.both import connected
+from tests.client.scripted import Conversation, ScriptedPeer
+from tests.running import RunningDaemon
+
+SECONDS = 1.0
+"""What a call may take here; whatever does not keep to it would take for ever."""
+
+SESSION = new_ulid()
+
+
+@pytest.fixture
+def away(place: Path, asynchronous: bool) -> Iterator[Client]:
+    """A client that has never seen a daemon."""
+    with connected(asynchronous, place, timeout=SECONDS) as client:
+        yield client
+
+
+def texts(client: Client, session: str) -> list[str | None]:
+    return [read.text for read in client.read(session).events]
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*"))
+
+
+# --- away and back
+
+
+def test_what_was_recorded_without_a_daemon_is_there_once_one_comes(
+    start_daemon: Callable[[], RunningDaemon], away: Client, spool: Path
+) -> None:
+    before = datetime.now(UTC)
+    session = away.start(name="alone", source="agent", tags=["a"])
+    first = session.append("prompt", "one")
+    many = away.append(session.ulid, [event("note", "two"), event("note", "three")])
+    ended = session.end(exit_code=3)
+    after = datetime.now(UTC)
+
+    assert (first, many.first, many.last, away.spooled) == (SPOOLED, SPOOLED, SPOOLED, 4)
+    assert (ended.name, ended.status, ended.exit_code, ended.next_seq) == ("alone", "completed", 3, SPOOLED)
+    (file,) = files(spool)
+    assert (file.stat().st_mode & 0o777, spool.stat().st_mode & 0o777) == (0o600, 0o700)
+    daemon = start_daemon()
+    found = away.find("alone")
+    assert (found.ulid, found.source, found.tags) == (session.ulid, "agent", ["a"])
+    assert (found.status, found.exit_code, found.event_count) == ("completed", 3, 3)
+    assert texts(away, session.ulid) == ["one", "two", "three"]
+    times = [found.started_at, *(read.at for read in away.read(session.ulid).events), found.ended_at or ""]
+    assert [before, *map(datetime.fromisoformat, times), after] == sorted(
+        [before, *map(datetime.fromisoformat, times), after]
+    )
+    assert (away.spooled, files(spool)) == (0, [])
+    check(daemon.data_dir)
+
+
+def test_nothing_overtakes_what_waits(spool: Path, daemon: RunningDaemon, asynchronous: bool) -> None:
+    with connected(asynchronous, daemon.socket, timeout=SECONDS) as client:
+        session = client.start()
+        assert session.append("note", "0") == 0
+        daemon.kill()
+        assert [session.append("note", str(n)) for n in range(1, 50)] == [SPOOLED] * 49
+        daemon.start()
+
+        assert session.append("note", "50") == 50
+
+        assert texts(client, session.ulid) == [str(n) for n in range(51)]
+        assert (client.spooled, files(spool)) == (0, [])
+
+
+def test_an_append_whose_answer_does_not_come_is_stored_once(
+    spool: Path, daemon: RunningDaemon, asynchronous: bool
+) -> None:
+    with connected(asynchronous, daemon.socket, timeout=SECONDS) as client:
+        session = client.start()
+        daemon.process.send_signal(signal.SIGSTOP)
+        assert session.append("note", "unknown") == SPOOLED  # it stands in the socket, too
+        assert session.append("note", "next") == SPOOLED
+        daemon.process.send_signal(signal.SIGCONT)
+
+        while session.append("note", "live") == SPOOLED:
+            assert files(spool)
+
+        stored = texts(client, session.ulid)
+        assert stored[:2] == ["unknown", "next"]
+        assert set(stored[2:]) == {"live"}
+    check(daemon.data_dir)
+
+
+def test_it_goes_on_like_that_over_many_restarts(
+    spool: Path, daemon: RunningDaemon, asynchronous: bool
+) -> None:
+    with connected(asynchronous, daemon.socket, timeout=SECONDS) as client:
+        session = client.start(owner_pid=0)
+        for number in range(3):
+            if number:
+                daemon.start()
+            session.append("note", f"{number} up")
+            daemon.kill()
+            session.append("note", f"{number} down")
+        daemon.start()
+
+        assert texts(client, session.ulid) == [f"{n} {way}" for n in range(3) for way in ("up", "down")]
+
+
+def test_a_client_that_is_closed_leaves_what_waits_to_the_daemon(
+    spool: Path, daemon: RunningDaemon, asynchronous: bool, client: Client
+) -> None:
+    ulid = client.start(owner_pid=0).ulid
+    daemon.kill()
+    with connected(asynchronous, daemon.socket, timeout=SECONDS) as other:
+        other.session(ulid).append("note", "left")
+
+    assert len(files(spool)) == 1
+    daemon.start()
+    wait_until(lambda: texts(client, ulid) == ["left"])
+    wait_until(lambda: not files(spool))
+
+
+def test_a_program_that_comes_later_waits_for_what_others_have_left(
+    start_daemon: Callable[[], RunningDaemon], place: Path, asynchronous: bool
+) -> None:
+    with connected(asynchronous, place, timeout=SECONDS) as first:
+        ulid = first.start(name="begun", owner_pid=0).ulid
+    start_daemon()
+
+    with connected(asynchronous, place) as second:
+        assert second.session(ulid).append("note", "next") == 0
+
+
+def test_what_waits_is_known_to_nobody_else_than_the_daemon_of_this_socket(tmp_path: Path) -> None:
+    with Client.connect(tmp_path / "other.sock", autostart=False) as client:
+        client.start()
+
+    assert len(files(tmp_path / "other.sock.spool")) == 1
+    environ = {"XDG_RUNTIME_DIR": "/r", "XDG_STATE_HOME": "/s", "HOME": "/h"}
+    assert paths.spool_dir(Path("/r/sessiond/sessiond.sock"), environ) == Path("/s/sessiond/spool")
+    assert paths.spool_dir(Path("/s/sessiond/run/sessiond.sock"), environ) == Path("/s/sessiond/spool")
+    named = {**environ, "SESSIOND_SOCKET": "/x/a.sock"}
+    assert paths.spool_dir(paths.socket_path(named), named) == Path("/x/a.sock.spool")
+
+
+# --- what cannot wait
+
+
+def test_what_needs_an_answer_does_not_wait(away: Client) -> None:
+    ulid = away.start().ulid
+
+    for verb in (
+        away.list,
+        lambda: away.rename(ulid, "x"),
+        lambda: away.append(ulid, [event("note")], expect=0),
+        away.status,
+    ):
+        with pytest.raises(DaemonUnavailable):
+            verb()
+    with pytest.raises(DaemonUnavailable):
+        _ = away.welcome
+    assert away.spooled == 1
+
+
+def test_an_append_that_expects_something_has_an_unknown_outcome(
+    daemon: RunningDaemon, asynchronous: bool
+) -> None:
+    with connected(asynchronous, daemon.socket, timeout=SECONDS) as client:
+        session = client.start()
+        daemon.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(ConnectionLost):
+            session.append("note", expect=0)
+        daemon.process.send_signal(signal.SIGCONT)
+        assert client.spooled == 0
+
+
+def test_what_the_wire_does_not_allow_is_refused_at_once(away: Client, spool: Path) -> None:
+    with pytest.raises(RequestFailed) as refused:
+        away.start(name="not a name")
+
+    assert refused.value.code is ErrorCode.INVALID
+    assert (away.spooled, files(spool)) == (0, [])
+
+
+# --- deadlines
+
+
+def silent(conversation: Conversation) -> None:
+    conversation.wait_for_end()
+
+
+def greets_then_silent(conversation: Conversation) -> None:
+    conversation.welcome()
+    conversation.wait_for_end()
+
+
+def half_a_line(conversation: Conversation) -> None:
+    conversation.welcome()
+    conversation.receive()
+    conversation.send_bytes(b'{"type":"appended","id":')
+    conversation.wait_for_end()
+
+
+@pytest.mark.parametrize("script", [silent, greets_then_silent, half_a_line])
+def test_a_call_ends_in_its_time_whatever_the_daemon_does(
+    socket_path: Path, asynchronous: bool, script: Callable[[Conversation], None]
+) -> None:
+    with (
+        ScriptedPeer(socket_path, script),
+        connected(asynchronous, socket_path, timeout=SECONDS) as client,
+    ):
+        assert client.append(SESSION, [event("note")]).first == SPOOLED
+        assert client.append(SESSION, [event("note")]).first == SPOOLED
+        with pytest.raises((DaemonUnavailable, ConnectionLost)):
+            client.list()
+
+
+def test_while_it_is_away_a_call_does_not_wait_for_its_whole_time_again(
+    socket_path: Path, asynchronous: bool
+) -> None:
+    calls, seconds = 100, 2.0
+    with (
+        ScriptedPeer(socket_path, greets_then_silent),
+        connected(asynchronous, socket_path, timeout=seconds) as client,
+    ):
+        began = time.monotonic()
+        for _ in range(calls):
+            client.append(SESSION, [event("note")])
+
+    assert time.monotonic() - began < calls * seconds / 4
+
+
+def test_threads_that_share_a_stuck_client_end_in_their_time_each(socket_path: Path) -> None:
+    answers: list[int] = []
+    with (
+        ScriptedPeer(socket_path, greets_then_silent),
+        Client.connect(socket_path, autostart=False, timeout=SECONDS) as client,
+    ):
+
+        def work() -> None:
+            answers.append(client.append(SESSION, [event("note")]).first)
+
+        threads = [threading.Thread(target=work) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert answers == [SPOOLED] * 20
+        assert client.spooled == 20
+
+
+def test_a_stuck_client_without_a_spool_says_so_to_its_threads_in_time(socket_path: Path) -> None:
+    failures: list[Exception] = []
+    with (
+        ScriptedPeer(socket_path, greets_then_silent),
+        Client.connect(socket_path, autostart=False, timeout=SECONDS, spool=False) as client,
+    ):
+
+        def work() -> None:
+            try:
+                client.ping()
+            except (ConnectionLost, DaemonUnavailable) as failure:
+                failures.append(failure)
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert len(failures) == 8
+    assert any("earlier calls" in str(failure) for failure in failures)
+
+
+# --- recorders
+
+
+def test_what_a_recorder_leaves_goes_before_the_end(daemon: RunningDaemon, client: Client) -> None:
+    session = client.start()
+    with session:
+        record = session.recorder()
+        record("output", "first")
+        record.flush()
+        daemon.kill()
+        record("output", "second")
+        record.close(timeout=0)
+        assert record.spill_path is not None
+        daemon.start()
+
+    assert texts(client, session.ulid) == ["first", "second"]
+    assert client.find(session.ulid).status is Status.COMPLETED
+
+
+def test_a_recorder_can_begin_before_the_daemon_has_heard_of_its_session(
+    start_daemon: Callable[[], RunningDaemon], place: Path
+) -> None:
+    with Client.connect(place, autostart=False, timeout=SECONDS) as client:
+        session = client.start(name="early")
+        session.append("note", "first")
+        with session.recorder() as record:
+            for number in range(100):
+                record("output", str(number))
+            start_daemon()
+        session.end()
+
+        assert texts(client, session.ulid) == ["first", *map(str, range(100))]
+        assert client.find(session.ulid).status is Status.COMPLETED
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,234 @@
+"""The files of the spool as a client writes them: bounded, private, whole, and let go of in time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond_client import SPOOLED, Client, DaemonUnavailable, NotSpooled
+from sessiond_client import spool as spool_module
+from sessiond_client.wire.spool import parse_name
+from tests.running import RunningDaemon, environ_for
+
+SECONDS = 1.0
+
+
+@pytest.fixture
+def one_away(place: Path) -> Iterator[Client]:
+    """The blocking one; what the file is like is the same for both."""
+    with Client.connect(place, autostart=False, timeout=SECONDS) as client:
+        yield client
+
+
+def texts(client: Client, session: str) -> list[str | None]:
+    return [read.text for read in client.read(session).events]
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*"))
+
+
+def test_a_full_file_is_a_clear_error_and_stays_as_it_was(
+    one_away: Client, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "FILE_BYTES_MAX", 1000)
+    session = one_away.start(env={})
+    with pytest.raises(NotSpooled, match=r"is full .* sessiond serve") as full:
+        [session.append("note", "x" * 100) for _ in range(10)]
+
+    assert isinstance(full.value.__cause__, DaemonUnavailable)
+    (file,) = files(spool)
+    assert file.read_bytes().endswith(b"}\n")
+    assert file.read_bytes().count(b"\n") == 1 + one_away.spooled
+    assert file.stat().st_size <= 1000
+
+
+def test_a_full_directory_is_a_clear_error_that_leaves_no_file(
+    one_away: Client, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.mkdir(mode=0o700, exist_ok=True)
+    (spool / "other").write_bytes(b"x" * 10_000)
+    monkeypatch.setattr(spool_module, "DIRECTORY_BYTES_MAX", 10_100)
+    with pytest.raises(NotSpooled, match="MiB wait there"):
+        one_away.start()
+    monkeypatch.undo()
+    monkeypatch.setattr(spool_module, "DIRECTORY_FILES_MAX", 1)
+    with pytest.raises(NotSpooled, match="1 files wait there"):
+        one_away.start()
+
+    assert [path.name for path in files(spool)] == ["other"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    start_daemon: Callable[[], RunningDaemon], home: Path, place: Path
+) -> None:
+    environ = environ_for(home)
+    code = f"""if True:
+        import resource
+        from pathlib import Path
+        from sessiond_client import Client, NotSpooled
+        client = Client.connect(Path({str(place)!r}), autostart=False, timeout=1)
+        session = client.start(name="first", env={{}}, owner_pid=0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        kept = 0
+        try:
+            while True:
+                session.append("note", str(kept) + "." * 200)
+                kept += 1
+        except NotSpooled as error:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+            print(kept, error)
+        try:
+            session.append("note", "." * 5000)
+        except NotSpooled:
+            session.append("note", "s")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, check=True, capture_output=True, text=True
+    )
+
+    kept = int(done.stdout.split()[0])
+    assert "File too large" in done.stdout
+    (file,) = files(home / "state" / "sessiond" / "spool")
+    assert file.read_bytes().count(b"\n") == kept + 3
+    assert file.read_bytes().endswith(b"\n")
+    start_daemon()
+    with Client.connect(place, autostart=False) as client:
+        wait_until(lambda: not file.exists())
+        stored = texts(client, client.find("first").ulid)
+    assert [text and text[:2].rstrip(".") for text in stored] == [*map(str, range(kept)), "s"]
+
+
+def test_a_disk_that_cannot_sync_keeps_nothing(
+    one_away: Client, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = one_away.start()
+    before = files(spool)[0].read_bytes()
+
+    def fail(_file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(NotSpooled, match="Input/output error"):
+        session.append("note", "lost")
+    monkeypatch.undo()
+
+    assert files(spool)[0].read_bytes() == before
+    assert session.append("note", "kept") == SPOOLED
+
+
+# --- who else is there
+
+
+@pytest.mark.parametrize("mode", [0o750, 0o705, 0o770])
+def test_a_directory_that_is_open_to_others_is_not_used(one_away: Client, spool: Path, mode: int) -> None:
+    spool.mkdir(exist_ok=True)
+    spool.chmod(mode)
+
+    with pytest.raises(NotSpooled, match=f"chmod 700 {spool}"):
+        one_away.start()
+
+    assert files(spool) == []
+
+
+def test_a_link_in_the_place_of_the_directory_is_not_followed(
+    one_away: Client, spool: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    spool.symlink_to(elsewhere)
+
+    with pytest.raises(NotSpooled):
+        one_away.start()
+
+    assert files(elsewhere) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
+def test_a_directory_of_somebody_else_is_not_used(one_away: Client, spool: Path) -> None:
+    spool.mkdir(mode=0o700)
+    os.chown(spool, 65534, 65534)
+
+    with pytest.raises(NotSpooled, match="belongs to user 65534"):
+        one_away.start()
+
+
+def test_a_link_planted_as_the_file_is_not_written_through(
+    one_away: Client, spool: Path, tmp_path: Path
+) -> None:
+    session = one_away.start()
+    (first,) = files(spool)
+    name = parse_name(first.name)
+    assert name is not None
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (spool / str(name._replace(number=2))).symlink_to(victim)
+    one_away.close()
+
+    with pytest.raises(NotSpooled):
+        session.append("note", "x")
+
+    assert victim.read_text() == "mine"
+
+
+def test_two_clients_have_a_file_each(
+    start_daemon: Callable[[], RunningDaemon], one_away: Client, place: Path, spool: Path
+) -> None:
+    with Client.connect(place, autostart=False, timeout=SECONDS) as other:
+        mine, theirs = one_away.start(name="mine"), other.start(name="theirs", owner_pid=0)
+        for number in range(3):
+            mine.append("note", f"mine {number}")
+            theirs.append("note", f"theirs {number}")
+        assert len(files(spool)) == 2
+        start_daemon()
+
+        assert texts(one_away, mine.ulid) == ["mine 0", "mine 1", "mine 2"]
+        assert texts(other, theirs.ulid) == ["theirs 0", "theirs 1", "theirs 2"]
+
+
+def test_a_forked_child_does_not_keep_the_file_of_its_parent(
+    start_daemon: Callable[[], RunningDaemon], home: Path, place: Path
+) -> None:
+    code = f"""if True:
+        import os, sys
+        from pathlib import Path
+        from sessiond_client import Client
+        client = Client.connect(Path({str(place)!r}), autostart=False, timeout=1)
+        session = client.start(name="parent", owner_pid=0)
+        session.append("note", "of the parent")
+        if os.fork() == 0:
+            sys.stdout.write(f"{{os.getpid()}}\\n")
+            sys.stdout.flush()
+            sys.stdin.read()
+            session.append("note", "of the child")
+        else:
+            os._exit(0)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environ_for(home), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) > 0
+        process.wait(30)
+        start_daemon()
+        with Client.connect(place, autostart=False) as client:
+            wait_until(lambda: client.stats().events == 1)
+            ulid = client.find("parent").ulid
+            assert texts(client, ulid) == ["of the parent"]
+            assert process.stdin is not None
+            process.stdin.close()
+            wait_until(lambda: texts(client, ulid) == ["of the parent", "of the child"])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -21,6 +21,9 @@ from tests.benchmarks.workloads import Workload
 LEAD_SECONDS = 0.05
 """Between giving the orders of a round and its beginning, so that all processes begin together."""
 
+CLOSE_SECONDS_MAX = 20.0
+"""What a process gets to finish its round and hang up; then it is killed."""
+
 _spawn = multiprocessing.get_context("spawn")
 
 
@@ -92,7 +95,10 @@ class Team:
         for pipe, process in zip(self._pipes, self._processes, strict=True):
             with suppress(BrokenPipeError):
                 pipe.send(None)
-            process.join()
+            process.join(CLOSE_SECONDS_MAX)
+            if process.is_alive():  # its side is gone, and it waits for an answer
+                process.kill()
+                process.join()
             pipe.close()
 
 

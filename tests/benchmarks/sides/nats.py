@@ -47,7 +47,7 @@ class SubjectProducer(Pipeliner):
 
     def __init__(self, address: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._connection = self._loop.run_until_complete(nats.connect(address))
+        self._connection = self._loop.run_until_complete(nats.connect(address, allow_reconnect=False))
         self._stream = self._connection.jetstream(
             timeout=ANSWER_SECONDS_MAX, publish_async_max_pending=UNANSWERED_MAX
         )

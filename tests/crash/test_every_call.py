@@ -19,8 +19,8 @@ from tests.running import ROOT
 SHARES = ["1/2", "2/2"]
 """Two processes at a time, where there are two cores."""
 
-KILLS, KILLS_MET_MIN = 114, 50
-ERRORS, ERRORS_MET_MIN = 50, 20
+KILLS, KILLS_MET_MIN = 132, 50
+ERRORS, ERRORS_MET_MIN = 50, 16
 """So many in the default run, over both shares; and how many must have been met in each."""
 
 POINTS_MIN = 400
@@ -79,4 +79,4 @@ def test_a_daemon_that_any_call_fails_keeps_what_it_acknowledged(share: str) -> 
 def test_a_daemon_killed_or_failed_at_every_call_keeps_what_it_acknowledged(kind: str, share: str) -> None:
     outcomes = cases_of(kind, share)
 
-    assert met(outcomes) >= outcomes.total() * 0.8
+    assert met(outcomes) >= outcomes.total() * 0.7

@@ -43,7 +43,7 @@ class Settler:
         self._writer = writer
         self._reader = reader
         self._files = files
-        self._waiting: dict[str, anyio.Event] = {}
+        self._waiting: dict[str, list[anyio.Event]] = {}
         self._work = Wakeup()
         self._work.set()
         self.lagging: set[str] = set()
@@ -54,7 +54,8 @@ class Settler:
 
     async def settled(self, ulid: str) -> None:
         """Return once the file of a session was settled, or could not be, or after ten seconds."""
-        tried = self._waiting.setdefault(ulid, anyio.Event())
+        tried = anyio.Event()
+        self._waiting.setdefault(ulid, []).append(tried)
         self._work.set()
         with anyio.move_on_after(SETTLE_SECONDS_MAX):
             await tried.wait()
@@ -64,21 +65,29 @@ class Settler:
         while True:
             with anyio.move_on_after(RETRY_SECONDS if self.lagging else None):
                 await self._work.wait()
-            waiting = list(self._waiting)
+            # Who begins to wait from here on may have changed what is being settled: that is another turn.
+            waiting, self._waiting = self._waiting, {}
             try:
                 unsettled = await self._reader.ask(_unsettled)
             except Refused as refusal:
                 logger.warning("files do not follow yet", extra={"reason": refusal.message})
+                self._wait_on(waiting)
                 await anyio.sleep(RETRY_SECONDS)
                 self._work.set()
                 continue
+            self.lagging &= unsettled.keys()
             for ulid in [ulid for ulid, sealed in unsettled.items() if sealed]:
                 await self._settle(ulid)
-            for ulid in waiting:
-                if unsettled.get(ulid, True):
-                    self._done(ulid)
-            if self._waiting.keys() & unsettled.keys():
-                self._hurry()
+                _tell(waiting.pop(ulid, []))
+            for events in [waiting.pop(ulid) for ulid in [*waiting] if ulid not in unsettled]:
+                _tell(events)
+            if waiting:
+                self._wait_on(waiting)
+                self._hurry()  # their files are not on disk yet
+
+    def _wait_on(self, waiting: dict[str, list[anyio.Event]]) -> None:
+        for ulid, events in waiting.items():
+            self._waiting.setdefault(ulid, []).extend(events)
 
     async def _settle(self, ulid: str) -> None:
         try:
@@ -92,11 +101,6 @@ class Settler:
                     MarkSettled(session=ulid, header=done.header, shelf=done.shelf, size=done.size),
                     ("settled", ulid),
                 )
-        self._done(ulid)
-
-    def _done(self, ulid: str) -> None:
-        if tried := self._waiting.pop(ulid, None):
-            tried.set()
 
     def _report(self, ulid: str, error: Exception) -> None:
         if ulid not in self.lagging:
@@ -105,6 +109,11 @@ class Settler:
                 extra={"session": ulid, "reason": str(error)},
             )
         self.lagging.add(ulid)
+
+
+def _tell(waiting: list[anyio.Event]) -> None:
+    for tried in waiting:
+        tried.set()
 
 
 def _unsettled(connection: apsw.Connection) -> dict[str, bool]:

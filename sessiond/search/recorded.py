@@ -176,7 +176,8 @@ class Recorded:
         top = self.extent().position
         cursor = self._connection.execute(
             "SELECT id, CAST(text AS BLOB) FROM event WHERE id > ? AND id <= ?"
-            " AND session_id NOT IN (SELECT id FROM session WHERE shelf = 'purged') ORDER BY id LIMIT ?",
+            " AND session_id NOT IN (SELECT id FROM session WHERE shelf != 'kept' AND shelf = 'purged')"
+            " ORDER BY id LIMIT ?",
             (after, top if until is None else until, limit),
         )
         pairs = []

@@ -342,4 +342,6 @@ def being_moved(ulid: str, shelf: str) -> Refused:
 
 def purged_ulids(connection: apsw.Connection) -> list[str]:
     """The sessions that are being removed for good."""
-    return [row[0] for row in rows(connection, "SELECT ulid FROM session WHERE shelf = 'purged'")]
+    # The first condition is that of the index: without it the whole table would be gone through.
+    sql = "SELECT ulid FROM session WHERE shelf != 'kept' AND shelf = 'purged'"
+    return [row[0] for row in rows(connection, sql)]

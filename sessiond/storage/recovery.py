@@ -118,7 +118,9 @@ class Recovery:
 
     def _reconcile(self) -> None:
         # What was being brought in when the daemon went is brought in again, or not; this half is no use.
-        self._connection.execute("UPDATE session SET shelf = 'purged' WHERE shelf = 'incoming'")
+        self._connection.execute(
+            "UPDATE session SET shelf = 'purged' WHERE shelf != 'kept' AND shelf = 'incoming'"
+        )
         unsealed = "SELECT ulid FROM session WHERE sealed = 0 AND shelf IN ('kept', 'trashed')"
         for (ulid,) in rows(self._connection, unsealed):
             self._mend_or_leave(ulid)

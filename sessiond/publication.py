@@ -22,7 +22,10 @@ HOLDER_BYTES_MAX = 4096
 PATH_BYTES_MAX = 107
 """The longest path that fits a Unix socket address; longer ones go through /proc."""
 
-_DISK_ERRORS = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_PASSING_ERRORS = {
+    *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
 
 
 def private_directory(path: Path, purpose: str) -> None:
@@ -55,10 +58,13 @@ def private_directory(path: Path, purpose: str) -> None:
 
 def require_no_links(directory: Path) -> None:
     """Raises StartupRefused if an entry of our data directory is a link: what we write would go elsewhere."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                raise StartupRefused(f"{entry.path} is a link", "put what it leads to in its place")
+    try:
+        with os.scandir(directory) as entries:
+            links = [entry.path for entry in entries if entry.is_symlink()]
+    except OSError as error:
+        raise _unusable(directory, "the data", error, "see to the disk") from None
+    if links:
+        raise StartupRefused(f"{links[0]} is a link", "put what it leads to in its place")
 
 
 def take_lock(path: Path, purpose: str, holder: Path | str, *, read_only: bool = False) -> int:
@@ -93,8 +99,8 @@ def take_lock(path: Path, purpose: str, holder: Path | str, *, read_only: bool =
 
 
 def _unusable(path: Path, purpose: str, error: OSError, hint: str) -> StartupRefused:
-    """A disk that fails is tried again by the service manager; what the user has to mend is not."""
-    code = EXIT_STORAGE if error.errno in _DISK_ERRORS else EXIT_CONFIGURATION
+    """What may pass, as a disk that fails, is tried again by the service manager; a wrong set-up is not."""
+    code = EXIT_STORAGE if error.errno in _PASSING_ERRORS else EXIT_CONFIGURATION
     return StartupRefused(f"cannot use {path} for {purpose}: {error.strerror}", hint, code)
 
 

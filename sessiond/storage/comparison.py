@@ -224,14 +224,22 @@ class _Comparison:
         if self._descriptor is None or self._differs:
             return
         if self._missing:
-            if self._comparer.is_live and not view.sealed and self._size >= view.synced_bytes:
-                self._lags = self._disk.size(self._descriptor) < self._size + self._missing
+            if self._comparer.is_live and self._was_written_meanwhile(view):
                 return
             lacks = f"the file ends here, and lacks {self._missing} bytes"
             self._note(FaultCode.FILE_SHORT, lacks, self._offset)
         elif self._size > self._offset:
             more = f"the file goes on for {self._size - self._offset} bytes beyond what the database has"
             self._note(FaultCode.FILE_LONG, more, self._offset)
+
+    def _was_written_meanwhile(self, view: View) -> bool:
+        """Whether the file has grown since it was opened, or is only behind."""
+        assert self._descriptor is not None
+        size = self._disk.size(self._descriptor)
+        if size >= self._size + self._missing:
+            return True
+        self._lags = not view.sealed and size >= view.synced_bytes
+        return self._lags
 
     # --- the rows ----------------------------------------------------------------------------------------
 

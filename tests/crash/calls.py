@@ -51,7 +51,7 @@ ERRORS = {
 """With what each call is made to fail. An EINTR only once: whoever retries it for ever is right to."""
 
 SOCKET_CALLS = {"sendto", "sendmsg"}
-ANSWER_SECONDS_MAX = 15
+ANSWER_SECONDS_MAX = 30
 """Longer than a change of an ended session waits for its file; after that it is a hang."""
 
 SETTLE_ROUNDS_MAX = 10_000

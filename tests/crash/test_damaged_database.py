@@ -187,6 +187,20 @@ def mended(path: Path) -> None:
     settle(path)
 
 
+def test_a_log_without_its_database_is_kept(place: Path) -> None:
+    path = killed(place / "data", place / "killed")
+    log = (path / "sessiond.db-wal").read_bytes()
+    (path / "sessiond.db").unlink()
+
+    with opened(path):
+        pass
+
+    kept = [
+        each for each in (path / "quarantine").iterdir() if each.name.startswith("sessiond.db-wal.alone-")
+    ]
+    assert [each.read_bytes() for each in kept] == [log]
+
+
 def test_a_check_leaves_no_trace_and_sees_what_is_only_in_the_log(place: Path) -> None:
     path = killed(place / "data", place / "killed")
     for gone in ((), ("sessiond.db-shm",)):

@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -50,8 +50,22 @@ def crowd_in(daemon: RunningDaemon) -> list[Peer]:
 
 def descriptors(daemon: RunningDaemon) -> int:
     """How many it has open, but for those of its few threads that read the databases."""
-    names = [os.readlink(it) for it in Path(f"/proc/{daemon.process.pid}/fd").iterdir()]
-    return sum(".db" not in Path(name).name for name in names)
+    return sum(".db" not in Path(name).name for name in open_names(daemon))
+
+
+def open_names(daemon: RunningDaemon) -> list[str]:
+    """What its descriptors are of."""
+    names = []
+    for descriptor in Path(f"/proc/{daemon.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since
+            names.append(os.readlink(descriptor))
+    return names
+
+
+def until_at_most(daemon: RunningDaemon, count: int) -> None:
+    """Return once it has no more descriptors open; a leak lets the test run into its timeout."""
+    while descriptors(daemon) > count:
+        pass
 
 
 def settle(daemon: RunningDaemon) -> None:
@@ -70,9 +84,7 @@ def test_descriptors_that_a_peer_passes_are_dropped(daemon: RunningDaemon, home:
             socket.send_fds(peer.socket, [b'{"type":"ping"}\n'], [passed.fileno()] * 20)
             assert peer.receive()["type"] == "pong"
 
-        assert str(passed_on) not in [
-            os.readlink(it) for it in Path(f"/proc/{daemon.process.pid}/fd").iterdir()
-        ]
+        assert str(passed_on) not in open_names(daemon)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -85,10 +97,10 @@ def test_connections_that_come_and_go_cost_nothing(daemon: RunningDaemon, count:
         return daemon.memory_mib(), descriptors(daemon)
 
     memory, before = come_and_go()
-    memory_after, after = come_and_go()
+    memory_after, _ = come_and_go()
 
     assert memory_after - memory < 4
-    assert after <= before
+    until_at_most(daemon, before)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -104,10 +116,10 @@ def test_sessions_that_begin_and_end_cost_nothing(daemon: RunningDaemon, count: 
 
     begin_and_end(0)  # caches fill as far as they may
     memory, before = begin_and_end(1)
-    memory_after, after = begin_and_end(2)
+    memory_after, _ = begin_and_end(2)
 
     assert memory_after - memory < 8
-    assert after <= before
+    until_at_most(daemon, before)
 
 
 def test_two_thousand_idle_connections_cost_little_and_an_active_one_is_served(

@@ -19,6 +19,7 @@ import pytest
 from sessiond import config
 from sessiond.daemon import check_data_dir
 from sessiond.errors import StartupRefused
+from sessiond.publication import require_no_links
 from sessiond_client import paths
 from tests.running import ROOT, RunningDaemon, environ_for
 
@@ -394,3 +395,11 @@ def test_the_kept_environment_can_be_set(home: Path) -> None:
         daemon.kill()
 
     assert session["env"] == {"VIRTUAL_ENV": "/v"}
+
+
+def test_a_directory_that_cannot_be_looked_into_is_refused_with_what_to_do(home: Path) -> None:
+    with pytest.raises(StartupRefused) as refused:
+        require_no_links(home / "gone")
+
+    assert "cannot use" in str(refused.value)
+    assert refused.value.exit_code == 78

@@ -14,6 +14,7 @@ from sessiond.storage.comparison import Comparer
 from sessiond.storage.database import open_reader
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
+from sessiond.storage.view import take_view
 from sessiond.verifying import Verifying
 from sessiond_client.wire.messages import Verify
 from tests.crash.damaged import OPEN, SEALED, appended, commit, make, opened
@@ -189,3 +190,26 @@ def test_a_fault_that_is_gone_at_the_second_look_is_none(
     assert compared is not None
     assert compared.faults == []
     assert looks == [SEALED, SEALED]
+
+
+def test_what_is_written_between_the_looks_at_file_and_database_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    make(path)
+    reader = open_reader(path / "sessiond.db")
+    with opened(path) as (_, store):
+
+        def busy(connection: Any, ulid: str) -> Any:
+            commit(store, appended(OPEN, "before the look at the database"))
+            view = take_view(connection, ulid)
+            commit(store, appended(OPEN, "after it"))
+            return view
+
+        monkeypatch.setattr("sessiond.storage.comparison.take_view", busy)
+        files = SessionFiles(path, Disk())
+        compared = Comparer(reader, path / "sessiond.db", files, is_live=True).compare(OPEN)
+    reader.close()
+
+    assert compared is not None
+    assert (compared.faults, compared.lags) == ([], False)

@@ -97,10 +97,10 @@ class Settler:
         else:
             self.lagging.discard(ulid)
             if done is not None:
-                await self._writer.ask(
-                    MarkSettled(session=ulid, header=done.header, shelf=done.shelf, size=done.size),
-                    ("settled", ulid),
-                )
+                mark = MarkSettled(session=ulid, header=done.header, shelf=done.shelf, size=done.size)
+                outcome = await self._writer.ask(mark, ("settled", ulid))
+                if isinstance(outcome, Refused):
+                    self._report(ulid, outcome)  # and done again
 
     def _report(self, ulid: str, error: Exception) -> None:
         if ulid not in self.lagging:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 
 from sessiond.commits import Wakeup
+from sessiond.errors import Refused
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.operations import MarkSynced
 from sessiond.storage.recovery import Recovery
@@ -70,7 +71,9 @@ class Syncer:
 
     async def sync(self) -> None:
         """Sync what was written to up to now, and note in the database that it is."""
-        dirty, self._writer.dirty = self._writer.dirty, {}
+        written, self._writer.dirty = self._writer.dirty, {}
+        # After a failed sync the next one succeeds and proves nothing; such a file is written anew, whole.
+        dirty = {ulid: file for ulid, file in written.items() if ulid not in self._failed}
         self._forgotten.clear()
         if not dirty:
             return
@@ -80,11 +83,16 @@ class Syncer:
         synced = [ulid for ulid in synced if ulid not in self._forgotten]
         async with anyio.create_task_group() as tasks:
             for ulid in synced:
-                size, seq, sealed = dirty[ulid]
-                mark = MarkSynced(session=ulid, size=size, seq=seq, sealed=sealed)
-                tasks.start_soon(self._writer.ask, mark, ("synced", ulid))
+                tasks.start_soon(self._mark, ulid, dirty[ulid])
         if any(dirty[ulid].sealed for ulid in synced):
             self.on_sealed()
+
+    async def _mark(self, ulid: str, file: DirtyFile) -> None:
+        mark = MarkSynced(session=ulid, size=file.size, seq=file.seq, sealed=file.sealed)
+        outcome = await self._writer.ask(mark, ("synced", ulid))
+        if isinstance(outcome, Refused):  # the disk is full, or the database is held: it will pass
+            self._writer.dirty.setdefault(ulid, file)
+            self._work.set()
 
     def _sync_files(self, dirty: dict[str, DirtyFile]) -> tuple[list[str], set[str]]:
         """Which files are on disk now, and which are not."""

@@ -6,7 +6,6 @@ database file or its `-shm` in this process, for closing such a descriptor would
 
 from __future__ import annotations
 
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import apsw
 
 from sessiond.errors import StartupRefused, StorageFailed
+from sessiond.storage.disk import Disk
 
 BUSY_TIMEOUT_MS = 5000
 """How long to wait for a foreign process that holds the database's write lock."""
@@ -26,7 +26,6 @@ CHECKPOINT_PAGES = 4000
 """The write-ahead log goes back into the database once it has so many pages of 4 KiB."""
 
 READER_CACHE_KIB = 2 * 1024
-REDIRTY_BYTES = 1024 * 1024
 
 SQLITE_FIXED = (3, 51, 3)
 SQLITE_BACKPORTS = {(3, 44): 6, (3, 50): 7}
@@ -76,8 +75,9 @@ def migrations() -> list[str]:
 class Database:
     """The writing connection. Use it from one thread at a time; the umask must be 077 before."""
 
-    def __init__(self, path: Path, vfs: str | None = None) -> None:
+    def __init__(self, path: Path, disk: Disk, vfs: str | None = None) -> None:
         self.path = path
+        self._disk = disk
         self._vfs = vfs
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         self.connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
@@ -125,7 +125,8 @@ class Database:
                 raise
 
     def _copy(self, target: Path) -> None:
-        target.unlink(missing_ok=True)
+        if self._disk.file_size(target) is not None:
+            self._disk.unlink(target)
         copy = apsw.Connection(str(target), vfs=self._vfs)
         try:
             with copy.backup("main", self.connection, "main") as backup:
@@ -142,7 +143,7 @@ class Database:
         """
         try:
             self.connection.set_busy_timeout(BARRIER_TIMEOUT_MS)
-            busy = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0]
+            busy = self._checkpoint()
             self.connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             if busy:
                 self._redirty_log()
@@ -151,17 +152,14 @@ class Database:
         except (apsw.Error, OSError) as error:
             raise StorageFailed("making the database durable at start-up", error) from error
 
+    def _checkpoint(self) -> bool:
+        """Bring the whole log back into the database; whether a reader kept us from it."""
+        return bool(self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0])
+
     def _redirty_log(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            descriptor = os.open(f"{self.path}-wal", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                offset = 0
-                while part := os.pread(descriptor, REDIRTY_BYTES, offset):
-                    offset += os.pwrite(descriptor, part, offset)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            self._disk.sync_anew(self.path.with_name(f"{self.path.name}-wal"))
         finally:
             self.connection.execute("ROLLBACK")
 

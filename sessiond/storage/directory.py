@@ -87,17 +87,18 @@ class DataDirectory:
         vfs: str | None,
         progress: Progress | None,
     ) -> DataDirectory:
+        disk = session_files.disk
         _set_log_aside(path, session_files, clock.now())
-        database = Database(path / DATABASE_NAME, vfs)
+        database = Database(path / DATABASE_NAME, disk, vfs)
         try:
             suspect = path / SUSPECT_NAME
-            if suspect.exists():
+            if disk.file_size(suspect) is not None:
                 database.require_sound()
-                suspect.unlink()
+                disk.unlink(suspect)
             database.migrate()
             database.barrier()
-            session_files.disk.sync_directory(path)
-            state_file = StateFile(path, session_files.disk)
+            disk.sync_directory(path)
+            state_file = StateFile(path, disk)
             recovery = Recovery(database.connection, session_files, state_file, clock, progress)
             recovery.run()
         except BaseException:
@@ -111,21 +112,25 @@ class DataDirectory:
         self.database.close()
 
 
-def mark_suspect(path: Path) -> None:
-    """Ask the next start to check the whole database."""
-    (path / SUSPECT_NAME).touch(mode=0o600)
+def mark_suspect(path: Path, disk: Disk | None = None) -> None:
+    """Ask the next start to check the whole database. Raises OSError."""
+    disk = disk or Disk()
+    if disk.file_size(path / SUSPECT_NAME) is None:
+        disk.close(disk.create(path / SUSPECT_NAME))
 
 
 def set_database_aside(path: Path, session_files: SessionFiles, reason: str, moment: int) -> None:
     """Move the database and what belongs to it into the quarantine, together."""
     for suffix in ("", "-wal", "-shm"):
         part = path / f"{DATABASE_NAME}{suffix}"
-        if part.exists():
+        if session_files.disk.file_size(part) is not None:
             session_files.set_aside(part, reason, moment)
-    (path / SUSPECT_NAME).unlink(missing_ok=True)
+    if session_files.disk.file_size(path / SUSPECT_NAME) is not None:
+        session_files.disk.unlink(path / SUSPECT_NAME)
 
 
 def _set_log_aside(path: Path, session_files: SessionFiles, moment: int) -> None:
     """A log without its database is of no use to SQLite, which would remove it: keep it."""
-    if (path / f"{DATABASE_NAME}-wal").exists() and not (path / DATABASE_NAME).exists():
+    size = session_files.disk.file_size
+    if size(path / f"{DATABASE_NAME}-wal") is not None and size(path / DATABASE_NAME) is None:
         set_database_aside(path, session_files, "alone", moment)

@@ -1,7 +1,8 @@
 """The operations on files that the stores need: the one seam between them and the operating system.
 
-The one rule: everything durable about a session file goes through a `Disk`, so that a simulated disk can
-take its place and cut the power at any operation. Raises OSError; nothing is retried here.
+The one rule: whatever the stores do to a file or a directory, and SQLite does not do itself, goes through a
+`Disk`, so that a simulated one can take its place and cut the power at any operation (tests/simulation).
+Raises OSError; nothing is retried here.
 """
 
 from __future__ import annotations
@@ -70,6 +71,20 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def sync_anew(self, path: Path, offset: int = 0) -> None:
+        """Write what can be read of a file from `offset` on over itself, then sync it.
+
+        After a crash or a failed sync the page cache may show what the disk does not have, in pages that
+        count as clean: another sync would write nothing. This makes them dirty again.
+        """
+        descriptor = os.open(path, os.O_RDWR | _COMMON)
+        try:
+            while part := os.pread(descriptor, READ_BYTES, offset):
+                offset += os.pwrite(descriptor, part, offset)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def sync_directory(self, path: Path) -> None:
         """Bring a directory's entries to the disk."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -77,6 +92,10 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def make_directory(self, path: Path) -> None:
+        """A new directory, private to the user, unless it is there."""
+        path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
 
     def read(self, path: Path, offset: int = 0) -> bytes:
         """A file's bytes from `offset` on; raises FileNotFoundError."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sessiond.storage.disk import DIRECTORY_MODE, Disk
+from sessiond.storage.disk import Disk
 
 OPEN_FILES_MAX = 400
 """Append handles kept open; the one used longest ago is closed. Well below the usual limit of 1024."""
@@ -39,7 +39,7 @@ class SessionFiles:
     def make_directories(self) -> None:
         """Create what is missing, private to the user."""
         for directory in (self.directory, self.quarantine_directory, self.trash_directory):
-            directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            self.disk.make_directory(directory)
 
     def path(self, ulid: str) -> Path:
         """Where the file of a session is."""
@@ -50,22 +50,25 @@ class SessionFiles:
         return self.trash_directory / f"{ulid}{SUFFIX}"
 
     def place(self, ulid: str, *, trashed: bool) -> Path:
-        """Move the file of a session into the trash or out of it, if it is not there; returns where it is."""
+        """Move the file of a session into the trash or out of it, if it is not there; returns where it is.
+
+        Raises OSError. Synced also if there is nothing to move: it may be here since a sync that failed.
+        """
         target, other = self.path(ulid), self.trash_path(ulid)
         if trashed:
             target, other = other, target
         if self.disk.file_size(target) is None and self.disk.file_size(other) is not None:
             self.disk.rename(other, target)
-            self.disk.sync_directory(target.parent)
-            self.disk.sync_directory(other.parent)
+        self.disk.sync_directory(target.parent)
+        self.disk.sync_directory(other.parent)
         return target
 
     def remove(self, ulid: str) -> None:
         """Remove every file of a session that has ended for good. Raises OSError."""
-        for path in (self.path(ulid), self.trash_path(ulid)):
-            for name in (path, path.with_name(f"{path.name}{BACKUP_SUFFIX}")):
-                if self.disk.file_size(name) is not None:
-                    self.disk.unlink(name)
+        for path in self._places(ulid):
+            if self.disk.file_size(path) is not None:
+                self.disk.unlink(path)
+        self.remove_backups(ulid)
         self.disk.sync_directory(self.directory)
         self.disk.sync_directory(self.trash_directory)
 
@@ -153,7 +156,7 @@ class SessionFiles:
         target = self.quarantine_directory / f"{path.name}.{reason}-{moment}"
         self.disk.rename(path, target)
         self.disk.sync_directory(self.quarantine_directory)
-        self.disk.sync_directory(self.directory)
+        self.disk.sync_directory(path.parent)
         return target
 
     def ulids(self) -> list[str]:
@@ -167,6 +170,23 @@ class SessionFiles:
     def _stems(self, directory: Path) -> list[str]:
         names = self.disk.names(directory)
         return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+
+    def backed_up(self) -> list[str]:
+        """The sessions of which there is a backup, by ULID."""
+        ending = f"{SUFFIX}{BACKUP_SUFFIX}"
+        names = [*self.disk.names(self.directory), *self.disk.names(self.trash_directory)]
+        return [name.removesuffix(ending) for name in names if name.endswith(ending)]
+
+    def remove_backups(self, ulid: str) -> int:
+        """Remove what backups there are of a file that is whole; returns how many. Raises OSError."""
+        paths = [path.with_name(f"{path.name}{BACKUP_SUFFIX}") for path in self._places(ulid)]
+        there = [path for path in paths if self.disk.file_size(path) is not None]
+        for path in there:
+            self.disk.unlink(path)
+        return len(there)
+
+    def _places(self, ulid: str) -> tuple[Path, Path]:
+        return self.path(ulid), self.trash_path(ulid)
 
     def sweep(self) -> int:
         """Remove temporary files that a crash left behind; returns how many."""

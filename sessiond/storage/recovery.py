@@ -23,6 +23,7 @@ from sessiond.storage.catalog import get_session, last_position
 from sessiond.storage.database import rows
 from sessiond.storage.file_lines import BadFile, common_lines, in_file_order, is_torn, parse_lines
 from sessiond.storage.files import SessionFiles
+from sessiond.storage.settling import remove_settled_backups
 from sessiond.storage.state_file import StateFile
 from sessiond.storage.taking import is_newer, take_rows
 from sessiond.storage.transaction import INSERT_EVENT
@@ -113,7 +114,8 @@ class Recovery:
             self.counters.add("temporary_files_swept", swept)
         with self._connection:
             self._reconcile()
-        self._disk.sync_directory(self._files.directory)
+            # Before it is noted that a file is on the disk, its name has to be.
+            self._disk.sync_directory(self._files.directory)
         return self.counters
 
     def _reconcile(self) -> None:
@@ -134,6 +136,8 @@ class Recovery:
             take_in(ulid)
             if self._progress is not None:
                 self._progress(number, len(unknown))
+        if removed := remove_settled_backups(self._connection, self._files):
+            self.counters.add("backups_removed", removed)
         if done := self._state_file.reconcile(self._connection, self._clock):
             self.counters.add(done)
         oldest = self._clock.now() - RECEIPT_DAYS_MAX * 86_400_000_000
@@ -143,11 +147,11 @@ class Recovery:
         """Mend a file; one that the disk refuses to mend now must not keep the others from starting."""
         try:
             with self._connection:
-                self.mend(ulid)
+                self._bring_together(ulid)
         except UNFORESEEN:
             logger.exception("file cannot be understood", extra={"session": ulid})
             self._set_aside(ulid, "unforeseen")
-            self.mend(ulid)
+            self._bring_together(ulid)
         except OSError as error:
             self.lagging.add(ulid)
             self.counters.add("files_left_lagging")
@@ -162,6 +166,11 @@ class Recovery:
 
     def mend(self, ulid: str) -> None:
         """Make one file say what the database says, and the database what the file says beyond that."""
+        with self._connection:
+            self._bring_together(ulid)
+            self._disk.sync_directory(self._files.directory)
+
+    def _bring_together(self, ulid: str) -> None:
         session = self._unsealed(ulid)
         self._fetch(session)
         size = self._disk.file_size(self._files.path(ulid))
@@ -178,8 +187,11 @@ class Recovery:
         elif size < session.synced_bytes and not self._take_newer(session):
             self._set_aside(ulid, "shortened")
             self._rebuild(session, "files_rebuilt")
-        elif size >= session.synced_bytes:
-            self._compare(session)
+        else:
+            if size >= session.synced_bytes:
+                self._compare(session)
+            # What can be read is perhaps not on the disk, if the daemon died of a failed sync.
+            self._disk.sync_anew(self._files.path(ulid), min(size, session.synced_bytes))
         self._mark_synced(ulid)
 
     def _unsealed(self, ulid: str) -> Unsealed:
@@ -275,7 +287,6 @@ class Recovery:
 
     def _mark_synced(self, ulid: str) -> None:
         path = self._files.path(ulid)
-        self._disk.sync(path)
         self._connection.execute(
             "UPDATE session SET synced_bytes = ?, synced_seq = next_seq, sealed = (status != 'recording'),"
             " unsettled = max(unsettled, shelf = 'trashed', status != 'recording' AND amend_bytes > 0)"
@@ -416,7 +427,7 @@ class Recovery:
             row_id = self._insert_from_header(header, first)
             self._adopt(row_id, 0, rest, len(first) + 1)
             self._interrupt(row_id)
-        self.mend(ulid)
+        self._bring_together(ulid)
         self.counters.add("sessions_taken_in")
 
     def _take_in_or_set_aside(self, ulid: str) -> None:

@@ -56,7 +56,15 @@ def settle(connection: apsw.Connection, files: SessionFiles, ulid: str) -> Settl
         replace_file(files.disk, path, _parts(connection, wanted, header))
     elif header != wanted.header or wanted.amend_bytes:
         files.rewrite(path, _parts(connection, wanted, header))
+    files.remove_backups(ulid)
     return Settled(header, wanted.shelf, files.disk.file_size(path) or 0)
+
+
+def remove_settled_backups(connection: apsw.Connection, files: SessionFiles) -> int:
+    """Remove the backups of files that follow the database: the power undid their removal. How many."""
+    sql = "SELECT 1 FROM session WHERE ulid = ? AND sealed = 1 AND unsettled = 0"
+    settled = [ulid for ulid in files.backed_up() if rows(connection, sql, (ulid,))]
+    return sum(files.remove_backups(ulid) for ulid in settled)
 
 
 def _wanted(connection: apsw.Connection, ulid: str) -> _Wanted | None:

@@ -21,6 +21,9 @@ from sessiond_client.wire.lines import LabelLine, MilestoneLine
 
 STATE_NAME = "state.ndjson"
 
+LABELS = "SELECT label, ulid FROM label JOIN session ON session.id = session_id"
+MILESTONES = "SELECT key, value FROM milestone ORDER BY key"
+
 _decoder: msgspec.json.Decoder[LabelLine | MilestoneLine] = msgspec.json.Decoder(LabelLine | MilestoneLine)
 
 
@@ -55,8 +58,8 @@ class StateFile:
     def renew(self, connection: apsw.Connection, clock: Clock) -> int:
         """Write the file anew from the database; returns its size. Raises OSError."""
         now = time_text(clock.now())
-        labels = rows(connection, "SELECT label, ulid FROM label JOIN session ON session.id = session_id")
-        milestones = rows(connection, "SELECT key, value FROM milestone ORDER BY key")
+        labels = rows(connection, LABELS)
+        milestones = rows(connection, MILESTONES)
         lines: list[LabelLine | MilestoneLine] = [
             *(LabelLine(at=now, label=label, session=ulid) for label, ulid in labels),
             *(MilestoneLine(at=now, key=key, value=value) for key, value in milestones),
@@ -69,20 +72,27 @@ class StateFile:
         """Bring file and database back together at start-up; returns what was done, None if nothing was.
 
         What the file has beyond what the database knows is taken in: the database is an older one, or new.
+        The size alone proves nothing: after a power cut a file may have it, and NUL bytes instead of lines.
         """
         expected = int(connection.execute("SELECT value FROM fact WHERE name = 'state_bytes'").get)
-        actual = self._disk.file_size(self.path)
-        if (actual or 0) == expected:
+        data = b"" if self._disk.file_size(self.path) is None else self._disk.read(self.path)
+        if len(data) == expected and _says(data, connection):
+            if data:
+                self._disk.sync_anew(self.path)
             return None
         done = "state_files_rewritten"
-        if actual is not None and actual > expected:
-            lines = _whole_lines(self._disk.read(self.path, expected))
-            if lines:
-                _take_in(connection, lines)
-                done = "state_lines_adopted"
+        if lines := _whole_lines(data[expected:]):
+            _take_in(connection, lines)
+            done = "state_lines_adopted"
         size = self.renew(connection, clock)
         connection.execute("UPDATE fact SET value = ? WHERE name = 'state_bytes'", (size,))
         return done
+
+
+def _says(data: bytes, connection: apsw.Connection) -> bool:
+    """Whether these are whole lines that lead to the labels and milestones which the database has."""
+    stored = dict(rows(connection, LABELS)), dict(rows(connection, MILESTONES))
+    return state_in(data) == (stored, None)
 
 
 def state_in(data: bytes) -> tuple[tuple[dict[str, str], dict[str, str]], int | None]:

@@ -6,9 +6,11 @@ answered before that either; a file that cannot be written to lags behind and ne
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import apsw
@@ -169,13 +171,10 @@ class Store:
             logger.error("labels and milestones lag", extra={"reason": str(error)})  # noqa: TRY400
 
     def _renew_state_file(self) -> None:
-        self._state_bytes = self._state_file.renew(self._connection, self._clock)
-        try:
-            self._connection.execute(
-                "UPDATE fact SET value = ? WHERE name = 'state_bytes'", (self._state_bytes,)
-            )
-        except apsw.Error as error:
-            raise StorageFailed("noting the size of state.ndjson", error) from error
+        with _lagging_while_full("noting the size of state.ndjson"):
+            size = self._state_file.renew(self._connection, self._clock)
+            self._connection.execute("UPDATE fact SET value = ? WHERE name = 'state_bytes'", (size,))
+        self._state_bytes = size
         self._lagging.discard(STATE_NAME)
 
     def _write(self, state: SessionState, data: bytes) -> None:
@@ -197,7 +196,9 @@ class Store:
             self._files.close(state.ulid)
 
     def mend(self, ulid: str, recovery: Recovery, *, anew: bool) -> None:
-        """Repair a file that lags; `anew` writes it whole, for one whose sync failed. Raises OSError.
+        """Repair a file that lags; `anew` writes it whole, for one whose sync failed.
+
+        Raises OSError if the disk refuses it for now, StorageFailed if the outcome is unknown.
 
         A session that is being purged, or is gone, has no file any more, and must not get one again; one that
         is being brought in has none yet.
@@ -207,7 +208,7 @@ class Store:
             self._renew_state_file()
             return
         self._states.forget([ulid], [])
-        try:
+        with _lagging_while_full("repairing a file"):
             sql = "SELECT 1 FROM session WHERE ulid = ? AND shelf IN ('kept', 'trashed')"
             if not rows(self._connection, sql, (ulid,)):
                 pass
@@ -215,8 +216,6 @@ class Store:
                 recovery.renew(ulid)
             else:
                 recovery.mend(ulid)
-        except apsw.Error as error:
-            raise StorageFailed("repairing a file", error) from error
         self._next_position = 1 + last_position(self._connection)
         self._lagging.discard(ulid)
 
@@ -232,3 +231,14 @@ def _joined(parts: Sequence[Committed]) -> Committed:
         last.lagging,
         last.refusal,
     )
+
+
+@contextmanager
+def _lagging_while_full(doing: str) -> Iterator[None]:
+    """Note something of a file in the database: without room for that the file lags, and nothing failed."""
+    try:
+        yield
+    except apsw.FullError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    except apsw.Error as error:
+        raise StorageFailed(doing, error) from error

@@ -9,6 +9,7 @@ import pytest
 
 from sessiond.errors import StartupRefused
 from sessiond.storage.database import Database, check_library, migrations
+from sessiond.storage.disk import Disk
 
 
 @pytest.mark.parametrize("version", ["3.40.1", "3.44.5", "3.50.6", "3.51.2", "3.52.0", "3.7.0"])
@@ -27,7 +28,7 @@ def test_this_sqlite_is_accepted() -> None:
 
 
 def test_commits_are_synced_in_full(tmp_path: Path) -> None:
-    database = Database(tmp_path / "x.db")
+    database = Database(tmp_path / "x.db", Disk())
 
     assert database.connection.execute("PRAGMA synchronous").get == 2
     assert database.connection.execute("PRAGMA journal_mode").get == "wal"
@@ -35,7 +36,7 @@ def test_commits_are_synced_in_full(tmp_path: Path) -> None:
 
 
 def test_a_failed_migration_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = Database(tmp_path / "x.db")
+    database = Database(tmp_path / "x.db", Disk())
     monkeypatch.setattr(
         "sessiond.storage.database.migrations", lambda: ["CREATE TABLE a (b); CREATE TABLE broken ("]
     )
@@ -50,7 +51,7 @@ def test_a_failed_migration_changes_nothing(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_database_is_copied_before_it_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.db"
-    database = Database(path)
+    database = Database(path, Disk())
     database.migrate()
     scripts = [*migrations(), "CREATE TABLE later (a)"]
     monkeypatch.setattr("sessiond.storage.database.migrations", lambda: scripts)
@@ -65,7 +66,7 @@ def test_a_database_is_copied_before_it_is_migrated(tmp_path: Path, monkeypatch:
 
 
 def test_the_barrier_empties_the_log(tmp_path: Path) -> None:
-    database = Database(tmp_path / "x.db")
+    database = Database(tmp_path / "x.db", Disk())
     database.migrate()
     assert (tmp_path / "x.db-wal").stat().st_size > 0
 
@@ -80,13 +81,13 @@ def test_the_barrier_rewrites_the_log_while_a_reader_blocks_it(
 ) -> None:
     monkeypatch.setattr("sessiond.storage.database.BARRIER_TIMEOUT_MS", 10)
     path = tmp_path / "x.db"
-    database = Database(path)
+    database = Database(path, Disk())
     database.migrate()
     reader = apsw.Connection(str(path))
     reader.execute("BEGIN; SELECT * FROM session")
     before = (tmp_path / "x.db-wal").read_bytes()
     synced: list[int] = []
-    monkeypatch.setattr("sessiond.storage.database.os.fsync", synced.append)
+    monkeypatch.setattr("sessiond.storage.disk.os.fsync", synced.append)
 
     database.barrier()
 

@@ -1,0 +1,176 @@
+"""Single faults that were found by the experiments, or beside them, each in the fewest steps that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from sessiond.storage.operations import (
+    AppendEvents,
+    DeleteSession,
+    EndSession,
+    Operation,
+    SetMilestone,
+    StartSession,
+    TagSession,
+)
+from sessiond_client.wire.messages import EndReason, NewEvent, Source, Status
+from tests.simulation.disk import Fault, Kind, SimulatedDisk, states
+from tests.simulation.machine import Machine
+from tests.simulation.suites import fresh_disk, quietly
+
+SESSION = "01KAJSZ5T0Q4B8M2X7C9D3E6FG"
+FILE = f"/data/sessions/{SESSION}.ndjson"
+TRASHED = f"/data/trash/{SESSION}.ndjson"
+STATE = "/data/state.ndjson"
+
+START = StartSession(ulid=SESSION, name="one", source=Source.APP, started_at=0, received_at=0)
+APPEND = AppendEvents(session=SESSION, events=[NewEvent(kind="a", text="x")], received_at=0)
+LARGE_APPEND = AppendEvents(session=SESSION, events=[NewEvent(kind="a", text="x" * 9000)], received_at=0)
+END = EndSession(session=SESSION, status=Status.COMPLETED, end_reason=EndReason.STOPPED, ended_at=0)
+TAG = TagSession(session=SESSION, add=["t"], remove=[], at=0)
+TRASH = DeleteSession(session=SESSION, force=False, purge=False, at=0)
+MILESTONE = SetMilestone(key="k", value="v", if_absent=False, expect=None, at=0)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Recovery speaks to nobody here."""
+    with quietly():
+        yield
+
+
+def working(*operations: Operation) -> Machine:
+    """A process that did these things and is at rest."""
+    machine = Machine(fresh_disk(1))
+    machine.commit(operations)
+    machine.calm_down()
+    return machine
+
+
+def fail_next(disk: SimulatedDisk, *counted: str, kind: Kind = Kind.ERROR) -> None:
+    """Let the next operation of these sorts fail."""
+    disk.counted = frozenset(counted)
+    disk.fault = Fault(disk.operations + 1, kind)
+
+
+def lost_power(machine: Machine) -> list[Machine]:
+    """Some of the processes that may come after a power cut, at rest; none had a file to set aside."""
+    after = [Machine(machine.disk.after_power_cut(Random(seed))) for seed in range(20)]
+    for one in after:
+        one.calm_down()
+        assert "files_quarantined" not in one.directory.recovery.counters
+    return after
+
+
+def test_a_state_file_of_the_right_size_without_its_lines_is_written_anew() -> None:
+    machine = working(MILESTONE)
+    right = machine.disk.content()[STATE]
+    machine.disk.write(machine.disk.file(STATE), 0, bytes(len(right)))
+    machine.kill()
+
+    after = Machine(machine.disk)
+
+    assert after.directory.recovery.counters == {"state_files_rewritten": 1}
+    assert b'"v"' in after.disk.content()[STATE]
+
+
+def test_a_state_file_that_could_not_be_written_catches_up_without_another_change() -> None:
+    machine = working(START)
+    fail_next(machine.disk, "create", kind=Kind.FULL)
+    machine.commit([MILESTONE])
+    assert machine.lagging
+
+    machine.mend()
+
+    assert not machine.lagging
+    assert b'"v"' in machine.disk.content()[STATE]
+
+
+def test_a_disk_that_fills_up_while_a_file_is_mended_ends_nobody() -> None:
+    machine = working(START)
+    for nth in range(1, 40):
+        machine.store._lagging.add(SESSION)
+        machine.commit([APPEND])
+        fault = Fault(machine.disk.operations + nth, Kind.FULL, persists=True)
+        machine.disk.fault = fault
+
+        machine.mend()
+
+        machine.disk.fault = None
+        if machine.disk.operations < fault.at:
+            break
+        machine.mend()
+        assert not machine.lagging
+    assert machine.disk.faults_met > 5
+
+
+@pytest.mark.parametrize("seed", range(4))  # how much of it is lost
+def test_a_file_whose_sync_failed_is_not_marked_as_synced_by_the_next_sync(seed: int) -> None:
+    machine = working(START)
+    machine.disk.random = Random(seed)
+    machine.commit([LARGE_APPEND])
+    fail_next(machine.disk, "sync")
+    machine.sync()
+    machine.disk.fault = None
+    machine.commit([APPEND])
+    machine.sync()
+    machine.mark()
+
+    for after in lost_power(machine):
+        assert after.disk.content()[FILE].count(b'"seq"') == 2
+
+
+@pytest.mark.parametrize("seed", range(4))  # how much of it is lost
+def test_a_file_that_was_read_back_after_a_failed_sync_is_written_again_before_it_counts(seed: int) -> None:
+    machine = working(START)
+    machine.disk.random = Random(seed)
+    machine.commit([APPEND])
+    fail_next(machine.disk, "sync")
+    machine.sync()
+    machine.disk.fault = None
+    machine.kill()
+
+    for after in lost_power(Machine(machine.disk)):
+        assert after.disk.content()[FILE].count(b'"seq"') == 1
+
+
+def test_a_name_is_on_the_disk_before_its_file_counts_as_whole() -> None:
+    machine = Machine(fresh_disk(1))
+    machine.commit([START, APPEND, END])
+    machine.kill()
+    base = machine.disk.copy()
+    second = Machine(base.copy())
+
+    for _, state in states(base, second.disk.journal):
+        for seed in range(9):
+            after = Machine(state.after_power_cut(Random(seed)))
+            assert after.disk.content()[FILE].count(b'"seq"') == 1
+
+
+def test_a_move_into_the_trash_whose_sync_failed_is_synced_before_it_counts() -> None:
+    machine = working(START, APPEND, END)
+    machine.commit([TRASH])
+    fail_next(machine.disk, "sync_directory")
+    machine.settle()
+    machine.disk.fault = None
+    machine.settle()
+    machine.mark()
+
+    for after in lost_power(machine):
+        assert TRASHED in after.disk.content()
+
+
+def test_a_backup_that_comes_back_with_the_power_is_removed() -> None:
+    machine = working(START, APPEND, END)
+    machine.commit([TAG])
+    machine.settle()
+    machine.mark()
+
+    found = lost_power(machine)
+
+    assert any("backups_removed" in after.directory.recovery.counters for after in found)
+    for after in found:
+        assert not [path for path in after.disk.content() if path.endswith(".bak")]

@@ -357,10 +357,12 @@ def test_a_take_over_that_is_cut_short_goes_on_and_stores_nothing_twice(
         file.start(session=session).append(*map(str, range(count)), session=session)
 
     daemon = start_daemon()
-    for _ in range(3):
+    for wanted in (4500, 5000, 5500):
         watcher = daemon.peer()
         watcher.call("follow", after=-1)
-        watcher.receive()  # in the middle of it, whatever the speed of the machine
+        seen = 0
+        while seen < wanted:  # in the middle of it, whatever the speed of the machine
+            seen += len(watcher.receive()["events"])
         daemon.restart()
     collected(daemon, home)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -30,12 +31,12 @@ class ReplacedDaemon(RunningDaemon):
         return launch([sys.executable, "-m", "tests.crash.launching", "later", "serve"], environ, log)
 
     def follow_events(self, count: int) -> None:
-        """Wait until so many more were recorded."""
+        """Wait until each of the clients has recorded so many more."""
         with self.peer() as watcher:
             watcher.call("follow")
-            seen = 0
-            while seen < count:
-                seen += len(watcher.receive()["events"])
+            seen: Counter[str] = Counter()
+            while len(seen) < CLIENTS or min(seen.values()) < count:
+                seen.update(event["text"].split()[0] for event in watcher.receive()["events"])
 
     def contents(self) -> dict[str, str]:
         """A hash of every file that holds what was recorded."""
@@ -60,12 +61,12 @@ def test_clients_record_on_through_an_upgrade_and_a_refused_downgrade(
         command = [sys.executable, "-m", "tests.crash.recording", str(EVENTS)]
         with output.open("wb") as stdout:
             clients.append(subprocess.Popen(command, env=replaced.environ, stdout=stdout, cwd=ROOT))
-    replaced.follow_events(CLIENTS * 20)
+    replaced.follow_events(20)
 
     assert replaced.stop() == 0
     replaced.is_later = True
     replaced.start()
-    replaced.follow_events(CLIENTS * 20)
+    replaced.follow_events(20)
 
     assert replaced.stop() == 0
     before = replaced.contents()

@@ -250,6 +250,7 @@ def test_a_daemon_of_another_user_than_the_data_is_refused(home: Path) -> None:
     home.chmod(0o755)
     for place in ("data/sessiond", "run/sessiond"):
         (home / place).mkdir(parents=True, mode=0o700)
+        (home / place).parent.chmod(0o755)
     script = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from pathlib import Path; from sessiond import publication\n"

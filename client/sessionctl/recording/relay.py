@@ -106,8 +106,12 @@ class Relay:
         if self._screen.full:  # its reader is slow; what is left in the terminal waits for it
             self._quiet_until = now + DRAIN_SECONDS_QUIET
             self._drain_until = now + DRAIN_SECONDS_MAX
-        elif self._master_open and (now >= self._quiet_until or now >= self._drain_until):
+        elif self._master_open and now >= self._drain_until:
+            self._read_output()
             self._master_open = False
+        elif self._master_open and now >= self._quiet_until:
+            # On a busy machine it may be us who were not there to read what came in time.
+            self._master_open = self._output_waits()
         return not self._master_open and not self._screen.waiting
 
     def _interests(self) -> dict[int, int]:
@@ -165,6 +169,11 @@ class Relay:
             self._screen.show(data)
             self._tape.output(data)
             self._quiet_until = time.monotonic() + DRAIN_SECONDS_QUIET
+
+    def _output_waits(self) -> bool:
+        poll = select.poll()
+        poll.register(self._job.terminal.master, select.POLLIN)
+        return any(events & select.POLLIN for _, events in poll.poll(0))
 
     def _tell_reader_gone(self) -> None:
         """Nobody reads our output: the command gets what it would have got from writing there itself."""

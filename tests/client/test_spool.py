@@ -23,6 +23,7 @@ from sessiond_client import (
     new_ulid,
     paths,
 )
+from sessiond_client.wire.messages import Ping
 from tests.checker import check
 from tests.client.both import connected
 from tests.client.scripted import Conversation, ScriptedPeer
@@ -273,26 +274,41 @@ def test_threads_that_share_a_stuck_client_end_in_their_time_each(socket_path: P
 
 
 def test_a_stuck_client_without_a_spool_says_so_to_its_threads_in_time(socket_path: Path) -> None:
-    failures: list[Exception] = []
+    failures: list[str] = []
+    is_stuck, is_over = threading.Event(), threading.Event()
+
+    def answers_late(conversation: Conversation) -> None:
+        conversation.welcome()
+        request = conversation.receive()
+        is_stuck.set()
+        is_over.wait()
+        conversation.send("pong", id=request["id"])
+        conversation.wait_for_end()
+
     with (
-        ScriptedPeer(socket_path, greets_then_silent),
+        ScriptedPeer(socket_path, answers_late),
         Client.connect(socket_path, autostart=False, timeout=SECONDS, spool=False) as client,
     ):
 
         def work() -> None:
             try:
                 client.ping()
-            except (ConnectionLost, DaemonUnavailable) as failure:
-                failures.append(failure)
+            except DaemonUnavailable as failure:
+                failures.append(str(failure))
 
+        first = threading.Thread(target=lambda: client.call(Ping(), timeout=60))
+        first.start()
+        is_stuck.wait()
         threads = [threading.Thread(target=work) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        is_over.set()
+        first.join()
 
     assert len(failures) == 8
-    assert any("earlier calls" in str(failure) for failure in failures)
+    assert all("earlier calls" in failure for failure in failures)
 
 
 # --- recorders

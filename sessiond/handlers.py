@@ -21,6 +21,7 @@ from ulid import ULID
 
 from sessiond import __version__, checks
 from sessiond.adopter import Adopter
+from sessiond.answering import submit
 from sessiond.clock import Clock, time_text
 from sessiond.commits import Commits
 from sessiond.config import Config
@@ -40,7 +41,6 @@ from sessiond.storage.operations import Appended as AppendedRange
 from sessiond.storage.operations import (
     AppendEvents,
     EndSession,
-    Outcome,
     SaveSession,
     StartSession,
     Stored,
@@ -171,16 +171,13 @@ class Handlers:
             n=request.n,
         )
 
-        def answer(outcome: Outcome) -> None:
-            if isinstance(outcome, AppendedRange):
-                reply: Reply = messages.Appended(
-                    id=request.id, session=request.session, first=outcome.first, last=outcome.last
-                )
-            else:
-                reply = _refusal(outcome).reply(request.id)
+        def done(stored: AppendedRange) -> None:
+            reply = messages.Appended(
+                id=request.id, session=request.session, first=stored.first, last=stored.last
+            )
             asker.reply(reply, size)
 
-        self._writer.submit(operation, asker, size, answer)
+        submit(self._writer, asker, request, size, operation, done)
 
     def _start(self, asker: Asker, request: messages.Start, size: int) -> None:
         now = self._clock.now()
@@ -206,15 +203,12 @@ class Handlers:
             meta=request.meta,
         )
 
-        def answer(outcome: Outcome) -> None:
-            if isinstance(outcome, Session):
-                if owner is not None and outcome.status is Status.RECORDING:
-                    self._owners.watch(outcome.ulid, owner)
-                asker.reply(messages.Started(id=request.id, session=outcome), size)
-            else:
-                asker.reply(_refusal(outcome).reply(request.id), size)
+        def done(session: Session) -> None:
+            if owner is not None and session.status is Status.RECORDING:
+                self._owners.watch(session.ulid, owner)
+            asker.reply(messages.Started(id=request.id, session=session), size)
 
-        self._writer.submit(operation, asker, size, answer)
+        submit(self._writer, asker, request, size, operation, done)
 
     def _kept(self, env: dict[str, str]) -> dict[str, str]:
         """The variables that are recorded."""
@@ -238,14 +232,11 @@ class Handlers:
             exit_code=request.exit_code,
         )
 
-        def answer(outcome: Outcome) -> None:
-            if isinstance(outcome, Session):
-                self._owners.unwatch(outcome.ulid)
-                asker.reply(messages.Ended(id=request.id, session=outcome), size)
-            else:
-                asker.reply(_refusal(outcome).reply(request.id), size)
+        def done(session: Session) -> None:
+            self._owners.unwatch(session.ulid)
+            asker.reply(messages.Ended(id=request.id, session=session), size)
 
-        self._writer.submit(operation, asker, size, answer)
+        submit(self._writer, asker, request, size, operation, done)
 
     def _save(self, connection: Connection, request: messages.Save, size: int) -> None:
         checks.check_saved(request)
@@ -273,15 +264,12 @@ class Handlers:
             meta=header.meta,
         )
 
-        def answer(outcome: Outcome) -> None:
-            if isinstance(outcome, Stored):
-                reply: Reply = messages.Saved(id=request.id, session=outcome.session, existed=outcome.existed)
-            else:
-                reply = _refusal(outcome).reply(request.id)
+        def done(stored: Stored) -> None:
+            reply = messages.Saved(id=request.id, session=stored.session, existed=stored.existed)
             connection.reply(reply, size)
 
         operation = SaveSession(session=session, events=request.events)
-        self._writer.submit(operation, connection, size, answer)
+        submit(self._writer, connection, request, size, operation, done)
 
     def _adopt(self, connection: Connection, request: messages.Adopt, size: int) -> None:
         assert self._tasks is not None
@@ -482,8 +470,3 @@ def _percentile_ms(ordered: list[float], fraction: float) -> float | None:
     if not ordered:
         return None
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * fraction))] * 1000, 3)
-
-
-def _refusal(outcome: Outcome) -> Refused:
-    assert isinstance(outcome, Refused)
-    return outcome

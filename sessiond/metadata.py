@@ -16,7 +16,8 @@ from anyio.abc import TaskGroup
 from msgspec import UNSET
 from ulid import ULID
 
-from sessiond import checks, processes
+from sessiond import checks
+from sessiond.answering import submit
 from sessiond.clock import Clock
 from sessiond.connection import Connection
 from sessiond.errors import Refused
@@ -31,7 +32,6 @@ from sessiond.storage.operations import (
     LabelSet,
     MilestoneStored,
     Operation,
-    Outcome,
     RenameSession,
     RestoreSession,
     SetLabel,
@@ -110,17 +110,14 @@ class Metadata:
     ) -> None:
         """A change that is answered with the session, after its file has followed."""
 
-        def answer(outcome: Outcome) -> None:
-            if not isinstance(outcome, Session):
-                connection.reply(_refusal(outcome).reply(request.id), size)
-                return
-            reply = messages.SessionReply(id=request.id, session=outcome)
-            if outcome.status is Status.RECORDING:
+        def done(session: Session) -> None:
+            reply = messages.SessionReply(id=request.id, session=session)
+            if session.status is Status.RECORDING:
                 connection.reply(reply, size)
             else:
-                self._reply_after(partial(self._settler.settled, outcome.ulid), connection, reply, size)
+                self._reply_after(partial(self._settler.settled, session.ulid), connection, reply, size)
 
-        self._writer.submit(operation, connection, size, answer)
+        submit(self._writer, connection, request, size, operation, done)
 
     def _delete(self, connection: Connection, request: messages.Delete, size: int) -> None:
         ulid = request.session
@@ -128,16 +125,13 @@ class Metadata:
             session=ulid, force=request.force, purge=request.purge, at=self._clock.now()
         )
 
-        def answer(outcome: Outcome) -> None:
-            if isinstance(outcome, Refused):
-                connection.reply(outcome.reply(request.id), size)
-                return
+        def done(_: None) -> None:
             self._owners.unwatch(ulid)
             reply = messages.Deleted(id=request.id, session=ulid, purged=request.purge)
             after = self._purger.purged if request.purge else self._settler.settled
             self._reply_after(partial(after, ulid), connection, reply, size)
 
-        self._writer.submit(operation, connection, size, answer)
+        submit(self._writer, connection, request, size, operation, done)
 
     def _reply_after(
         self, work: Callable[[], Awaitable[None]], connection: Connection, reply: Reply, size: int
@@ -163,16 +157,13 @@ class Metadata:
             )
         operation = SetLabel(label=label, session=request.session, at=self._clock.now())
 
-        def answer(outcome: Outcome) -> None:
-            if isinstance(outcome, LabelSet):
-                reply: Reply = messages.Labelled(
-                    id=request.id, label=label, session=request.session, previous=outcome.previous
-                )
-            else:
-                reply = _refusal(outcome).reply(request.id)
+        def done(stored: LabelSet) -> None:
+            reply = messages.Labelled(
+                id=request.id, label=label, session=request.session, previous=stored.previous
+            )
             connection.reply(reply, size)
 
-        self._writer.submit(operation, connection, size, answer)
+        submit(self._writer, connection, request, size, operation, done)
 
     def _milestone_set(self, connection: Connection, request: messages.MilestoneSet, size: int) -> None:
         _check_milestone(request)
@@ -184,20 +175,16 @@ class Metadata:
             at=self._clock.now(),
         )
 
-        def answer(outcome: Outcome) -> None:
-            if isinstance(outcome, MilestoneStored):
-                reply: Reply = messages.Milestone(
-                    id=request.id, key=request.key, value=outcome.value, stored=outcome.stored
-                )
-            else:
-                reply = _refusal(outcome).reply(request.id)
+        def done(stored: MilestoneStored) -> None:
+            reply = messages.Milestone(
+                id=request.id, key=request.key, value=stored.value, stored=stored.stored
+            )
             connection.reply(reply, size)
 
-        self._writer.submit(operation, connection, size, answer)
+        submit(self._writer, connection, request, size, operation, done)
 
     def _fork(self, connection: Connection, request: messages.Fork, size: int) -> None:
-        pid = connection.peer.pid if request.owner_pid is None else request.owner_pid
-        owner = processes.identify(pid) if pid else None
+        owner = connection.owner_of(request.owner_pid)
         operation = ForkSession(
             session=request.session,
             seq=request.at,
@@ -209,15 +196,12 @@ class Metadata:
             cli_version=request.cli_version,
         )
 
-        def answer(outcome: Outcome) -> None:
-            if isinstance(outcome, Session):
-                if owner is not None and outcome.status is Status.RECORDING:
-                    self._owners.watch(outcome.ulid, owner)
-                connection.reply(messages.Started(id=request.id, session=outcome), size)
-            else:
-                connection.reply(_refusal(outcome).reply(request.id), size)
+        def done(session: Session) -> None:
+            if owner is not None and session.status is Status.RECORDING:
+                self._owners.watch(session.ulid, owner)
+            connection.reply(messages.Started(id=request.id, session=session), size)
 
-        self._writer.submit(operation, connection, size, answer)
+        submit(self._writer, connection, request, size, operation, done)
 
     # --- questions ---------------------------------------------------------------------------------------
 
@@ -272,8 +256,3 @@ def _check_milestone(request: messages.MilestoneSet) -> None:
             "keep large things in a session",
             field="value",
         )
-
-
-def _refusal(outcome: Outcome) -> Refused:
-    assert isinstance(outcome, Refused)
-    return outcome

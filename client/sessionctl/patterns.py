@@ -1,4 +1,4 @@
-"""Regular expressions of users, and the text that they are run on.
+"""Regular expressions of users.
 
 The one rule: they are run by RE2, in time linear in the text, so that none of them hangs; RE2 is loaded only
 where there is one.
@@ -6,24 +6,9 @@ where there is one.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import click
-
-_sequence = re.compile(
-    r"\x1b(?:"
-    r"\[[0-?]*[ -/]*(?:[@-~]|\Z)"
-    r"|[\]PX^_][^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\Z)"
-    r"|[ -/]*[0-OQ-WYZ\\`-~]"
-    r")?"
-)
-"""A string (a title, a link) that has no end after 4096 characters was none, and is text."""
-
-
-def without_sequences(text: str) -> str:
-    """A text as a person read it: without the control sequences of terminals (ECMA-48)."""
-    return _sequence.sub("", text) if "\x1b" in text else text
 
 
 def compiled(pattern: str) -> Any:

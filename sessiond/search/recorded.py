@@ -16,10 +16,11 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import apsw
 
 from sessiond.errors import database_closed, database_damaged, database_held, database_unreadable
-from sessiond.search.sequences import without_sequences
 from sessiond.storage.catalog import require_id
 from sessiond.storage.database import CORRUPTION, open_reader, rows
+from sessiond_client.wire.sequences import without_sequences
 
+ESCAPE = b"\x1b"
 COMMAND_LENGTH_MAX = 4096
 """So many characters of a recorded command can be searched for."""
 
@@ -185,7 +186,7 @@ class Recorded:
         position = after
         for position, text in cursor:
             count += 1
-            if text and (seen := without_sequences(text)):
+            if text and (seen := _as_read(text)):
                 pairs.append((position, seen))
             if is_enough(len(text or b"")):
                 cursor.close()
@@ -273,8 +274,11 @@ class Recorded:
         )
         found = (row for position in positions for row in rows(self._connection, sql, (position,)))
         return [
-            FoundEvent(
-                position, ulid, name, seq, kind, at, without_sequences(text or b"").decode(errors="replace")
-            )
+            FoundEvent(position, ulid, name, seq, kind, at, _as_read(text or b"").decode(errors="replace"))
             for position, ulid, name, seq, kind, at, text in found
         ]
+
+
+def _as_read(text: bytes) -> bytes:
+    """A text without its control sequences; the most have none, and are not looked through."""
+    return without_sequences(text.decode(errors="replace")).encode() if ESCAPE in text else text

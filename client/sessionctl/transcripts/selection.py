@@ -14,12 +14,13 @@ import click
 
 from sessionctl.options import since_option, until_option
 from sessionctl.output import Form, form_for, json_option
-from sessionctl.patterns import pattern_option, without_sequences
+from sessionctl.patterns import pattern_option
 from sessionctl.transcripts.transcript import Entry
 from sessiond_client.client import Client
 from sessiond_client.events import decode_lines
 from sessiond_client.wire.lines import Event
 from sessiond_client.wire.messages import READ_LIMIT_DEFAULT, Events, Read
+from sessiond_client.wire.sequences import without_sequences
 
 CAT_KINDS = ("output",)
 """What `cat` shows unless kinds are asked for."""

@@ -7,17 +7,7 @@ from typing import Any
 
 import apsw
 
-from tests.benchmarks.events import KIND
-from tests.benchmarks.sides.sqlite_store import (
-    BUSY_TIMEOUT_MS,
-    EVENT_SQL,
-    NEXT_SQL,
-    NOTE_SQL,
-    SETTINGS,
-    SqliteProducer,
-    SqliteStore,
-    rows_of,
-)
+from tests.benchmarks.sides.sqlite_store import BUSY_TIMEOUT_MS, SqliteProducer, SqliteStore
 
 
 class ApswProducer(SqliteProducer):
@@ -26,18 +16,7 @@ class ApswProducer(SqliteProducer):
     def __init__(self, path: str) -> None:
         self._connection = apsw.Connection(path)
         self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        for setting in SETTINGS:
-            self._connection.execute(setting)
-
-    def append(self, session: str, texts: Sequence[str], kind: str = KIND) -> None:
-        """One transaction."""
-        connection = self._connection
-        number = int(session)
-        connection.execute("BEGIN IMMEDIATE")
-        first = connection.execute(NEXT_SQL, (number,)).get
-        connection.executemany(EVENT_SQL, rows_of(number, first, texts, kind))
-        connection.execute(NOTE_SQL, (first + len(texts), number))
-        connection.execute("COMMIT")
+        self.prepare()
 
     def query(self, sql: str, bindings: Sequence[int | str] = ()) -> list[tuple[Any, ...]]:
         """All rows."""
@@ -46,10 +25,6 @@ class ApswProducer(SqliteProducer):
     def make(self, script: str) -> None:
         """apsw takes scripts as they are."""
         self._connection.execute(script)
-
-    def close(self) -> None:
-        """The last connection brings the log back into the database."""
-        self._connection.close()
 
 
 class ApswSide(SqliteStore):

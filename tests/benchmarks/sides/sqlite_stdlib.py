@@ -7,17 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sessiond.storage.database import version_is_safe
-from tests.benchmarks.events import KIND
-from tests.benchmarks.sides.sqlite_store import (
-    BUSY_TIMEOUT_MS,
-    EVENT_SQL,
-    NEXT_SQL,
-    NOTE_SQL,
-    SETTINGS,
-    SqliteProducer,
-    SqliteStore,
-    rows_of,
-)
+from tests.benchmarks.sides.sqlite_store import BUSY_TIMEOUT_MS, SqliteProducer, SqliteStore
 
 
 class StdlibProducer(SqliteProducer):
@@ -25,30 +15,15 @@ class StdlibProducer(SqliteProducer):
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
-        for setting in SETTINGS:
-            self._connection.execute(setting)
-
-    def append(self, session: str, texts: Sequence[str], kind: str = KIND) -> None:
-        """One transaction."""
-        connection = self._connection
-        number = int(session)
-        connection.execute("BEGIN IMMEDIATE")
-        (first,) = connection.execute(NEXT_SQL, (number,)).fetchone()
-        connection.executemany(EVENT_SQL, rows_of(number, first, texts, kind))
-        connection.execute(NOTE_SQL, (first + len(texts), number))
-        connection.execute("COMMIT")
+        self.prepare()
 
     def query(self, sql: str, bindings: Sequence[int | str] = ()) -> list[tuple[Any, ...]]:
         """All rows."""
-        return self._connection.execute(sql, tuple(bindings)).fetchall()
+        return list(self._connection.execute(sql, tuple(bindings)))
 
     def make(self, script: str) -> None:
         """A method of its own."""
         self._connection.executescript(script)
-
-    def close(self) -> None:
-        """The last connection brings the log back into the database."""
-        self._connection.close()
 
 
 class StdlibSide(SqliteStore):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sessiond.storage.database import migrations
-from tests.benchmarks.events import line, now
+from tests.benchmarks.events import KIND, line, now
 from tests.benchmarks.sides.side import NotDurable, Side, require_count
 from tests.benchmarks.work import POLL_SECONDS, Producer
 
@@ -45,7 +45,31 @@ def rows_of(session: int, first: int, texts: Sequence[str], kind: str) -> list[R
 
 
 class SqliteProducer(Producer):
-    """Writes each batch in a transaction of its own, as a program without a daemon would."""
+    """Writes each batch in a transaction of its own, as a program without a daemon would.
+
+    The modules' connections are of no common type, but are asked alike.
+    """
+
+    _connection: Any
+
+    def prepare(self) -> None:
+        """The same journal and durability as the daemon's."""
+        for setting in SETTINGS:
+            self._connection.execute(setting)
+
+    def append(self, session: str, texts: Sequence[str], kind: str = KIND) -> None:
+        """One transaction."""
+        connection = self._connection
+        number = int(session)
+        connection.execute("BEGIN IMMEDIATE")
+        (first,) = connection.execute(NEXT_SQL, (number,)).fetchone()
+        connection.executemany(EVENT_SQL, rows_of(number, first, texts, kind))
+        connection.execute(NOTE_SQL, (first + len(texts), number))
+        connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """The last connection brings the log back into the database."""
+        self._connection.close()
 
     @abstractmethod
     def query(self, sql: str, bindings: Sequence[int | str] = ()) -> list[tuple[Any, ...]]:

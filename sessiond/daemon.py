@@ -270,6 +270,7 @@ def _has_uvloop() -> bool:
 async def _run(
     parts: Parts, place: PublishedSocket | InheritedSocket, notifier: Notifier, config: Config
 ) -> int:
+    failures: list[StorageFailed] = []
     try:
         async with anyio.create_task_group() as tasks:
             stop = await tasks.start(_watch_signals)
@@ -288,10 +289,20 @@ async def _run(
             await _stop(parts)
             tasks.cancel_scope.cancel()
     except* StorageFailed as group:
-        raise group.exceptions[0] from None
+        failures = _failures(group)
     finally:
         parts.owners.close()
+    if failures:  # Early releases of Python 3.11 put what is raised in an `except*` into a group again.
+        raise failures[0]
     return EXIT_STORAGE if patience.cancelled_caught else 0
+
+
+def _failures(group: BaseExceptionGroup[StorageFailed]) -> list[StorageFailed]:
+    return [
+        failure
+        for error in group.exceptions
+        for failure in (_failures(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
 
 
 async def _start_writing(parts: Parts, directory: DataDirectory, tasks: TaskGroup) -> None:

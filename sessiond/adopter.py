@@ -43,9 +43,6 @@ from sessiond_client.wire.messages import ErrorCode, Read, Session, Status
 WAITING_MAX = 256
 """So many adoptions may wait for their turn."""
 
-PURGE_SECONDS_MAX = 10.0
-"""How long an adoption waits for what was left of an earlier one to be purged."""
-
 RETRY_SECONDS = 1.0
 
 LANE = "adopter"
@@ -83,7 +80,7 @@ class Adopter:
                 self._failed.set()
             else:
                 for ulid in abandoned:
-                    await self._purger.purged(ulid)
+                    self._purger.remove(ulid)
 
     async def adopt(self, path: str, is_wanted: Callable[[], bool]) -> tuple[Stored, str | None]:
         """The session in a file, stored, and where the file is damaged, if it is. Raises Refused.
@@ -124,9 +121,9 @@ class Adopter:
     async def _begin(self, session: Session) -> Stored:
         """The session that is here already, or a row for one to be brought in."""
         for ulid in await self._abandon():
-            await self._purged(ulid)
+            self._purger.remove(ulid)
         if session.ulid in await self._reader.ask(purged_ulids):
-            await self._purged(session.ulid)
+            await self._purger.purged(session.ulid)
         known = await self._reader.ask(lambda database: get_session(database, session.ulid))
         if known is not None and await self._begins(known, session):
             how = "and still recording" if known.status is Status.RECORDING else "and longer"
@@ -162,10 +159,6 @@ class Adopter:
             if not page.more:
                 return known.next_seq >= session.next_seq and digest.hexdigest() == session.digest
             request = structs.replace(request, after=page.last)
-
-    async def _purged(self, ulid: str) -> None:
-        with anyio.move_on_after(PURGE_SECONDS_MAX):
-            await self._purger.purged(ulid)
 
     async def _copy(
         self, source: SourceFile, surveyed: Session, file: IncomingFile, is_wanted: Callable[[], bool]

@@ -139,8 +139,12 @@ class Metadata:
         assert self._tasks is not None
 
         async def finish() -> None:
-            await work()
-            connection.reply(reply, size)
+            try:
+                await work()
+            except Refused as refusal:
+                connection.reply(refusal.reply(reply.id), size)
+            else:
+                connection.reply(reply, size)
 
         self._tasks.start_soon(finish)
 

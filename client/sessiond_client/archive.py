@@ -126,7 +126,8 @@ class Archive(ABC):
         """Put a session into the trash; `purge`: remove it for good, from the trash too.
 
         `force`: also one that records, which is refused otherwise (`session_recording`). If the connection is
-        lost after a purge, the second try is refused with `not_found`: it is gone.
+        lost after a purge, the second try is refused with `not_found`: it is gone. It is
+        gone for everybody, too, if a purge is refused with `disk_full` or `busy`: the disk keeps some of it.
         """
         return self.call(Delete(session=session, force=force, purge=purge))
 

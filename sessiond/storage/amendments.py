@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 PREVIOUS_NAMES_MAX = 100
 """So many names of a session are remembered; the oldest are dropped."""
 
+SEEN = ("kept", "trashed")
+PURGED = ("purged",)
+"""On which shelves an operation looks for its session."""
+
 
 class Shelf(NamedTuple):
     """Where a session is: its row, its shelf, and whether it still records."""
@@ -216,7 +220,8 @@ class Amendments:
 
     def _delete(self, operation: DeleteSession) -> None:
         ulid = operation.session
-        found = self._shelf(ulid)
+        # A purge that is asked for again waits for the one that is under way; to all others it is gone.
+        found = self._shelf(ulid, SEEN + PURGED if operation.purge else SEEN)
         if found.status is Status.RECORDING:
             if not operation.force:
                 raise Refused(
@@ -251,7 +256,7 @@ class Amendments:
 
     def _restore(self, operation: RestoreSession) -> Session:
         ulid = operation.session
-        found = self._shelf(ulid, ("kept", "trashed"))
+        found = self._shelf(ulid, SEEN)
         session = get_session(self._connection, ulid)
         if found.shelf == "trashed" and session is not None:
             name = self._names.allot(session.name)
@@ -264,7 +269,7 @@ class Amendments:
         return self._transaction.session(ulid)
 
     def _purge_events(self, operation: PurgeEvents) -> Purged:
-        found = self._shelf(operation.session, ("purged",))
+        found = self._shelf(operation.session, PURGED)
         sql = "SELECT id FROM event WHERE session_id = ? ORDER BY seq DESC LIMIT ?"
         ids = rows(self._connection, sql, (found.row_id, operation.limit))
         if ids:
@@ -275,7 +280,7 @@ class Amendments:
         return Purged(len(ids))
 
     def _purge_session(self, operation: PurgeSession) -> None:
-        found = self._shelf(operation.session, ("purged",))
+        found = self._shelf(operation.session, PURGED)
         for sql in (
             "DELETE FROM tag WHERE session_id = ?",
             "DELETE FROM amend WHERE session_id = ?",
@@ -313,7 +318,7 @@ class Amendments:
             )
         return session
 
-    def _shelf(self, ulid: str, shelves: tuple[str, ...] = ("kept", "trashed", "purged")) -> Shelf:
+    def _shelf(self, ulid: str, shelves: tuple[str, ...]) -> Shelf:
         found = rows(self._connection, "SELECT id, shelf, status FROM session WHERE ulid = ?", (ulid,))
         if not found or found[0][1] not in shelves:
             raise not_found(ulid)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.checker import check
+from tests.cli.conftest import Sessionctl
 from tests.peer import Peer
 from tests.running import RunningDaemon
 
@@ -29,6 +32,7 @@ def answers(peer: Peer, count: int) -> dict[int, dict[str, Any]]:
     [
         ("end", {}),
         ("restore", {}),
+        ("delete", {"force": True}),
         ("append", {"events": [EVENT]}),
         ("rename", {"name": "other"}),
         ("tag", {"add": ["other"]}),
@@ -81,3 +85,49 @@ def test_what_was_to_be_synced_of_a_purged_session_is_not_taken_for_the_next_of_
         check(daemon.data_dir)
         assert peer.call("delete", session=ULID, purge=True)["type"] == "deleted"
     assert peer.call("status")["lagging_files"] == []
+
+
+def test_who_purges_is_told_what_cannot_be_removed_yet_and_the_rest_goes_by_itself(
+    daemon: RunningDaemon, home: Path
+) -> None:
+    peer = daemon.peer(producer=PRODUCER)
+    begun(peer)
+    peer.call("end", session=ULID)
+    file = daemon.data_dir / "sessions" / f"{ULID}.ndjson"
+    copy = home / file.name
+    file.rename(copy)
+    (file / "in the way").mkdir(parents=True)
+
+    refused = [peer.call("delete", session=ULID, purge=True) for _ in range(2)]
+    others = [peer.call("start", ulid=ULID), peer.call("adopt", path=str(copy))]
+    seen = [peer.call("get", session=ULID)["session"], peer.call("delete", session=ULID).get("code")]
+    other = peer.start(owner_pid=0)
+    elsewhere = peer.call("delete", session=other, purge=True, force=True)
+    shutil.rmtree(file)
+    removed = peer.call("delete", session=ULID, purge=True)
+
+    assert [reply["code"] for reply in [*refused, *others]] == ["busy"] * 4
+    assert "gone for everybody" in refused[0]["message"]
+    assert "its file cannot be removed" in refused[0]["message"]
+    assert seen == [None, "not_found"]
+    assert elsewhere["type"] == "deleted"
+    assert (removed["type"], removed.get("code")) in [("deleted", None), ("error", "not_found")]
+    assert peer.call("adopt", path=str(copy))["type"] == "saved"
+    assert "Traceback" not in daemon.log_text()
+    check(daemon.data_dir)
+
+
+def test_the_command_says_what_is_left_of_a_purge(daemon: RunningDaemon) -> None:
+    peer = daemon.peer()
+    begun(peer)
+    peer.call("end", session=ULID)
+    file = daemon.data_dir / "sessions" / f"{ULID}.ndjson"
+    file.unlink()
+    (file / "in the way").mkdir(parents=True)
+
+    failed = Sessionctl(daemon.environ)("delete", ULID, "--purge", "--force")
+
+    assert failed.returncode == 1
+    assert failed.stdout.decode().startswith("failed ")
+    assert "gone for everybody" in failed.stdout.decode()
+    assert "goes by itself" in failed.stdout.decode()

@@ -259,7 +259,7 @@ class Collector:
 
     def _keep(self, file: SpooledFile, reason: str, data: bytes) -> None:
         name = f"{file.path.name}.{reason}-{self._clock.now()}"
-        self._files.keep(name, data)
+        self._files.keep(name, [data])
         logger.error("kept of the spool", extra={"path": str(file.path), "reason": reason, "kept": name})
 
     async def _set_aside(self, backlog: Backlog) -> None:

@@ -16,6 +16,7 @@ import apsw
 
 from sessiond.storage.database import CORRUPTION
 from sessiond.storage.faults import Cure, FaultCode, fault
+from sessiond.storage.file_lines import common_bytes
 from sessiond.storage.file_reading import (
     FileReading,
     LineDamage,
@@ -200,7 +201,7 @@ class _Comparison:
         if found == piece:
             self._offset += len(piece)
             return
-        same = _common_bytes(found, piece)
+        same = common_bytes(found, piece)
         if same == len(found):
             self._offset += same
             self._missing = len(piece) - same
@@ -349,15 +350,3 @@ class _Comparison:
         path = self._comparer.database_path
         found = fault(FaultCode.ROW_DIFFERS, path, message, Cure.DATABASE, session=self._ulid)
         return Compared(0, 0, [found], {Cure.DATABASE}, lags=False)
-
-
-def _common_bytes(one: bytes, other: bytes) -> int:
-    """How many bytes the two begin with in common."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[:middle] == other[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -140,12 +140,13 @@ class SessionFiles:
         self.close(ulid)
         replace_file(self.disk, self.path(ulid), parts)
 
-    def keep(self, name: str, data: bytes) -> None:
+    def keep(self, name: str, parts: Iterable[bytes]) -> None:
         """Put bytes that fit nowhere into the quarantine, for the user to look at."""
         path = self.quarantine_directory / name
         descriptor = self.disk.create(path)
         try:
-            write_whole(self.disk, descriptor, data)
+            for part in parts:
+                write_whole(self.disk, descriptor, part)
         finally:
             self.disk.close(descriptor)
         self.disk.sync(path)

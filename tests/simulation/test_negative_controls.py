@@ -11,9 +11,10 @@ import pytest
 
 from sessiond.storage.database import Database
 from sessiond.storage.operations import Operation, Outcome
-from sessiond.storage.recovery import Recovery, Unsealed
+from sessiond.storage.recovery import Recovery
 from sessiond.storage.store import Store
 from sessiond.storage.transaction import Transaction
+from sessiond.storage.unsealed import Unsealed, expected
 from tests.simulation.client import Client, Promise
 from tests.simulation.database import FilesOnDisk
 from tests.simulation.machine import Machine
@@ -102,9 +103,9 @@ def test_a_recovery_that_trusts_the_length_of_a_file_is_noticed(monkeypatch: pyt
     compare = Recovery._compare
 
     def trusting(self: Recovery, session: Unsealed) -> None:
-        expected = b"".join(self._expected(session, session.synced_bytes, session.synced_seq))
+        parts = expected(self._connection, session, session.synced_bytes, session.synced_seq)
         size = self._disk.file_size(self._files.path(session.ulid))
-        if size != session.synced_bytes + len(expected):
+        if size != session.synced_bytes + sum(map(len, parts)):
             compare(self, session)
 
     monkeypatch.setattr(Recovery, "_compare", trusting)

@@ -60,6 +60,9 @@ class DataDirectory:
         disk = disk or Disk()
         session_files = SessionFiles(path, disk)
         try:
+            if disk.file_size(path / DATABASE_NAME) is None:
+                # The directory may be new, and a power cut would take it away with all that is stored in it.
+                disk.sync_above(path)
             session_files.make_directories()
             try:
                 return cls._open(path, clock, session_files, vfs, progress)

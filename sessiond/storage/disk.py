@@ -93,6 +93,16 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def sync_above(self, path: Path) -> None:
+        """Bring the name of a directory to the disk, and the names of those above it."""
+        for directory in path.parents:
+            if not os.access(directory, os.W_OK):
+                continue  # nothing in it can be new by us
+            if os.access(directory, os.R_OK):
+                self.sync_directory(directory)
+            else:
+                os.sync()  # what cannot be opened cannot be synced alone
+
     def make_directory(self, path: Path) -> None:
         """A new directory, private to the user, unless it is there."""
         path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sessiond.clock import Clock
+from sessiond.storage.catalog import purged_ulids
 from sessiond.storage.database import rows
 from sessiond.storage.directory import DataDirectory, mark_suspect, set_database_aside
 from sessiond.storage.mending import Mending
@@ -44,6 +45,7 @@ def rebuild(path: Path, clock: Clock, progress: Progress) -> Rebuilt:
     try:
         if "databases_rebuilt" not in directory.recovery.counters:
             mended = _mend_files(directory, clock, progress)
+            _let_files_follow(directory, clock)
             directory.close()
             set_database_aside(path, directory.files, "replaced", clock.now())
             directory = DataDirectory.open(path, clock, progress=taken_in)
@@ -65,6 +67,13 @@ def _mend_files(directory: DataDirectory, clock: Clock, progress: Progress) -> i
     return mended + len(mending.state())
 
 
+def _let_files_follow(directory: DataDirectory, clock: Clock) -> None:
+    """What was changed since a file was written, or is to be purged, only the old database knows."""
+    settle_all(directory, clock)
+    for ulid in purged_ulids(directory.database.connection):
+        directory.files.remove(ulid)
+
+
 def settle_all(directory: DataDirectory, clock: Clock) -> None:
     """Let the files follow: those of the trash were taken in where all others are."""
     store = Store(directory.database, directory.files, directory.state_file, clock)
@@ -72,7 +81,7 @@ def settle_all(directory: DataDirectory, clock: Clock) -> None:
     for (ulid,) in rows(directory.database.connection, sql):
         try:
             done = settle(directory.database.connection, directory.files, ulid)
-        except CannotSettle:
+        except (CannotSettle, ValueError):  # other events, or a row that does not say what a session is
             continue  # it stays marked, and `check` says what is wrong with it
         if done is not None:
             store.commit([MarkSettled(session=ulid, header=done.header, shelf=done.shelf, size=done.size)])

@@ -83,6 +83,10 @@ class FilesOnDisk(Disk):
         """Its names."""
         self._disk.sync_directory(str(path))
 
+    def sync_above(self, path: Path) -> None:
+        """There is one above it."""
+        self._disk.sync_directory(parent(str(path)))
+
     def make_directory(self, path: Path) -> None:
         """Unless it is there."""
         self._disk.make_directory(str(path))

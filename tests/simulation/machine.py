@@ -74,6 +74,8 @@ class Machine:
         self.disk = disk
         self._clock = SteadyClock()
         self._vfs = DatabaseVFS(disk)
+        if str(DATA) not in disk.names:
+            disk.make_directory(str(DATA))
         try:
             self._files = FilesOnDisk(disk)
             self.directory = DataDirectory.open(DATA, self._clock, self._files, self._vfs.name)

@@ -79,10 +79,9 @@ def quietly() -> Iterator[None]:
 
 
 def empty_disk() -> SimulatedDisk:
-    """With a place for the data, and nothing in it."""
+    """With a place for the data that is not on the platter yet, and nothing in it."""
     disk = SimulatedDisk()
     disk.make_directory("/data")
-    disk.sync_directory("/")
     return disk
 
 

@@ -7,11 +7,13 @@ from random import Random
 
 import pytest
 
+from sessiond.storage.database import rows
 from sessiond.storage.operations import (
     AppendEvents,
     DeleteSession,
     EndSession,
     Operation,
+    RestoreSession,
     SetMilestone,
     StartSession,
     TagSession,
@@ -174,3 +176,71 @@ def test_a_backup_that_comes_back_with_the_power_is_removed() -> None:
     assert any("backups_removed" in after.directory.recovery.counters for after in found)
     for after in found:
         assert not [path for path in after.disk.content() if path.endswith(".bak")]
+
+
+def shelf_of(machine: Machine) -> str:
+    """On which shelf the one session is."""
+    ((shelf,),) = rows(machine.directory.database.connection, "SELECT shelf FROM session")
+    return str(shelf)
+
+
+def cut_while_recovering(disk: SimulatedDisk) -> Iterator[Machine]:
+    """Processes at rest, one after a power cut at each operation of the start on this disk."""
+    disk.sync_directory("/data")
+    machine = Machine(disk.copy())
+    machine.calm_down()
+    machine.kill()
+    for number, state in states(disk, machine.disk.journal):
+        after = Machine(state.after_power_cut(Random(number)))
+        after.calm_down()
+        yield after
+        after.kill()
+
+
+def test_a_trashed_session_that_only_its_file_tells_of_stays_in_the_trash_wherever_the_start_is_cut() -> None:
+    machine = working(START, APPEND, END)
+    machine.commit([TRASH])
+    machine.calm_down()
+    machine.kill()
+    for name in ("sessiond.db", "sessiond.db-wal"):
+        if f"/data/{name}" in machine.disk.names:
+            machine.disk.unlink(f"/data/{name}")
+
+    for after in cut_while_recovering(machine.disk):
+        assert shelf_of(after) == "trashed"
+        assert TRASHED in after.disk.content()
+        assert FILE not in after.disk.content()
+
+
+def test_a_trashed_session_that_an_older_database_has_open_stays_in_the_trash_wherever_it_is_cut() -> None:
+    machine = working(START, APPEND)
+    machine.kill()
+    disk = machine.disk
+    machine = Machine(disk.copy())
+    machine.commit([END])
+    machine.commit([TRASH])
+    machine.calm_down()
+    disk.write(disk.file(FILE), 0, machine.disk.content()[TRASHED])
+    disk.sync(disk.file(FILE))
+    disk.rename(FILE, TRASHED)
+    disk.sync_directory("/data/trash")
+
+    for after in cut_while_recovering(disk):
+        assert shelf_of(after) == "trashed"
+        assert TRASHED in after.disk.content()
+        assert FILE not in after.disk.content()
+
+
+def test_a_session_that_is_restored_before_its_file_was_mended_is_not_trashed_again() -> None:
+    machine = working(START, APPEND, END)
+    machine.commit([TRASH])
+    machine.calm_down()
+    machine.directory.database.connection.execute("UPDATE session SET sealed = 0")
+    machine.commit([RestoreSession(session=SESSION)])
+    machine.kill()
+
+    after = Machine(machine.disk)
+    after.calm_down()
+
+    assert shelf_of(after) == "kept"
+    assert FILE in after.disk.content()

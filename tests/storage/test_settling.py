@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sessiond.clock import Clock
+from sessiond.storage.database import rows
 from sessiond.storage.directory import DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.operations import (
@@ -23,6 +24,7 @@ from sessiond.storage.operations import (
     StartSession,
     TagSession,
 )
+from sessiond.storage.rebuilding import rebuild
 from sessiond.storage.settling import CannotSettle, settle
 from sessiond.storage.store import Store
 from sessiond_client.wire.messages import EndReason, NewEvent, Source, Status
@@ -115,6 +117,12 @@ def reopened(path: Path) -> None:
     check(path)
 
 
+def what_is_said(directory: DataDirectory) -> list[tuple[str, str, str | None]]:
+    """Name, shelf and tag of the session."""
+    sql = "SELECT name, shelf, tag FROM session LEFT JOIN tag ON tag.session_id = session.id"
+    return rows(directory.database.connection, sql)
+
+
 CHANGES: dict[str, list[Operation]] = {
     "sealed while amended": [],
     "renamed": [RenameSession(session=SESSION, name="three", at=0)],
@@ -187,3 +195,29 @@ def test_a_header_is_not_put_over_events_that_are_not_those_of_the_session(tmp_p
     assert stores.file.read_bytes() == before
     assert stores.file.with_name(f"{stores.file.name}.bak").read_bytes() == before
     stores.close()
+
+
+@pytest.mark.parametrize("change", ["tagged", "renamed and deleted"])
+def test_a_rebuilt_database_has_what_the_files_had_not_followed_yet(tmp_path: Path, change: str) -> None:
+    stores = Stores(tmp_path / "d")
+    stores.do(*CHANGES[change])
+    before = what_is_said(stores.directory)
+    stores.close()
+
+    rebuild(stores.path, Clock(), lambda *_: None)
+
+    directory = DataDirectory.open(stores.path, Clock())
+    assert what_is_said(directory) == before
+    directory.close()
+    check(stores.path)
+
+
+def test_a_rebuilt_database_has_no_session_that_was_to_be_purged(tmp_path: Path) -> None:
+    stores = Stores(tmp_path / "d")
+    stores.do(DeleteSession(session=SESSION, force=False, purge=True, at=0))
+    stores.close()
+
+    done = rebuild(stores.path, Clock(), lambda *_: None)
+
+    assert (done.sessions, done.recovery) == (0, {})
+    assert not stores.file.exists()

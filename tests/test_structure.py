@@ -76,6 +76,16 @@ def test_storage_document_names_every_repair_that_is_counted() -> None:
     assert {what for what in counted if f"`{what}`" not in text} == set()
 
 
+def test_storage_document_names_every_reason_for_which_a_start_sets_a_file_aside() -> None:
+    text = (ROOT / "docs" / "storage.md").read_text()
+    storage = ROOT / "sessiond" / "storage"
+    code = (storage / "recovery.py").read_text() + (storage / "unknown.py").read_text()
+    reasons = set(re.findall(r'(?:_set_aside\(.*, |BadFile\()f?"([\w-]+)', code))
+
+    assert len(reasons) > 6
+    assert {reason for reason in reasons if f"`{reason}" not in text} == set()
+
+
 def test_storage_document_names_every_table() -> None:
     text = (ROOT / "docs" / "storage.md").read_text()
     scripts = (ROOT / "sessiond" / "storage" / "schema").glob("*.sql")

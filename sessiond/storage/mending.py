@@ -63,7 +63,8 @@ class Mending:
 
     def _apply(self, ulid: str, compared: Compared) -> None:
         """Do what the faults of a session say mends them. Raises apsw.Error and OSError."""
-        view = take_view(self._connection, ulid) if compared.cures else None
+        # A row of which only the whole database can be rid has no view to mend by.
+        view = take_view(self._connection, ulid) if compared.cures - {Cure.DATABASE} else None
         if view is None:
             return
         if Cure.PLACE in compared.cures:

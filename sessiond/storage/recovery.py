@@ -240,7 +240,7 @@ class Recovery:
                 return
             if alike.is_whole:
                 self._take_surplus(session, tail, alike.end)
-            elif tail.is_torn(alike.lines):
+            elif tail.is_blank(alike.end) or tail.is_torn(alike.lines):
                 self._complete(session, tail, alike)
             else:
                 self._set_aside(session.ulid, path, "conflict")

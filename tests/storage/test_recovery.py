@@ -319,6 +319,17 @@ def test_an_unknown_file_that_is_no_session_is_set_aside_and_stops_nothing(
     assert texts(daemon.data_dir, session) == TEXTS
 
 
+def test_what_is_no_file_under_the_name_of_an_unknown_session_is_set_aside_and_stops_nothing(
+    daemon: RunningDaemon, session: str
+) -> None:
+    os.mkfifo(file_of(daemon, "01ARZ3NDEKTSV4RRFFQ69G5FAV"))
+    file_of(daemon, "01ARZ3NDEKTSV4RRFFQ69G5FAW").mkdir()
+
+    assert recovery(daemon) == {"files_quarantined": 2}
+    assert all(".no-file-" in name for name in quarantined(daemon))
+    assert texts(daemon.data_dir, session) == TEXTS
+
+
 def test_an_unknown_file_is_taken_in_up_to_its_last_whole_line(daemon: RunningDaemon, session: str) -> None:
     other = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
     content = file_of(daemon, session).read_bytes().replace(session.encode(), other.encode())

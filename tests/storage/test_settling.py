@@ -212,6 +212,18 @@ def test_a_rebuilt_database_has_what_the_files_had_not_followed_yet(tmp_path: Pa
     check(stores.path)
 
 
+def test_a_row_that_says_nothing_does_not_keep_a_database_from_being_rebuilt(tmp_path: Path) -> None:
+    stores = Stores(tmp_path / "d")
+    stores.do(TagSession(session=SESSION, add=["t"], remove=[], at=0))
+    stores.directory.database.connection.execute("UPDATE session SET previous_names = '['")
+    stores.close()
+
+    done = rebuild(stores.path, Clock(), lambda *_: None)
+
+    assert (done.sessions, done.events) == (1, 4)
+    check(stores.path)
+
+
 def test_a_rebuilt_database_has_no_session_that_was_to_be_purged(tmp_path: Path) -> None:
     stores = Stores(tmp_path / "d")
     stores.do(DeleteSession(session=SESSION, force=False, purge=True, at=0))

@@ -25,7 +25,7 @@ from sessiond import processes
 from sessiond.clock import Clock
 from sessiond.commits import Wakeup
 from sessiond.decoding import BadMessage, decode_request
-from sessiond.errors import Refused
+from sessiond.errors import Refused, StorageFailed, internal
 from sessiond.handlers import Handlers
 from sessiond.reader import Reader
 from sessiond.spooled import Backlog, Item, NoSpoolFile, SpooledFile, require_private, waiting
@@ -56,7 +56,7 @@ REST_SUFFIX = "-rest"
 
 _ULID_TIME_LETTERS = 10
 _ULID_RANDOM_LETTERS = 16
-_PASSING = {ErrorCode.BUSY, ErrorCode.DISK_FULL, ErrorCode.READ_ONLY}
+_PASSING = {ErrorCode.BUSY, ErrorCode.CORRUPT, ErrorCode.DISK_FULL, ErrorCode.READ_ONLY}
 """Refusals that pass: what they concern waits, and all that comes after it."""
 
 T = TypeVar("T")
@@ -128,6 +128,8 @@ class Collector:
         """The sessions begun for what came after an end, by producer and the session that had ended."""
         self._is_stuck = False
         self._is_stopping = False
+        self._hindrance = ""
+        """Why the last round came to nothing, if it did."""
         self._passed_over: set[Path] = set()
 
     # --- when
@@ -194,10 +196,26 @@ class Collector:
             if not self._is_stuck:
                 await self._end_rests()
         except OSError as error:
-            self._is_stuck = True
-            logger.error("the spool cannot be taken over yet", extra={"reason": str(error)})  # noqa: TRY400
+            self._put_off(error)
+        except StorageFailed:
+            raise
+        except Exception as error:  # noqa: BLE001 - what waits stays where it is, and the daemon serves on
+            self._put_off(error, unforeseen=True)
+        else:
+            self._hindrance = ""
         finally:
             self._thread.submit(backlog.close)
+
+    def _put_off(self, error: Exception, *, unforeseen: bool = False) -> None:
+        """Try again later, and say why once."""
+        self._is_stuck = True
+        if str(error) != self._hindrance:
+            self._hindrance = str(error)
+            logger.error(
+                "the spool cannot be taken over yet",
+                extra={"reason": str(error)},
+                exc_info=error if unforeseen else None,
+            )
 
     async def _replay(self, chunk: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
         """Do these lines; returns those that are stored, and those that never will be."""
@@ -287,7 +305,13 @@ class Collector:
 
     async def _store_in_rest(self, item: Item, request: Append, refusal: Reply) -> Reply:
         """Events of a session that has ended meanwhile go into one of their own, its child."""
-        ended = await self._reader.ask(lambda database: get_session(database, request.session))
+        try:
+            ended = await self._reader.ask(lambda database: get_session(database, request.session))
+        except Refused as unread:
+            return unread.reply(0)
+        except Exception:
+            logger.exception("a session cannot be read", extra={"session": request.session})
+            return internal().reply(0)
         producer = item.file.producer
         if ended is None or ended.status is Status.RECORDING or producer is None:
             return refusal

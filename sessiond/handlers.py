@@ -27,7 +27,7 @@ from sessiond.commits import Commits
 from sessiond.config import Config
 from sessiond.connection import Asker, Connection
 from sessiond.distrust import Distrust
-from sessiond.errors import Refused, internal
+from sessiond.errors import Refused, StorageFailed, internal
 from sessiond.follower import Follower
 from sessiond.metadata import Metadata
 from sessiond.owners import Owners
@@ -284,6 +284,8 @@ class Handlers:
             )
         except Refused as refusal:
             reply = refusal.reply(request.id)
+        except StorageFailed:
+            raise
         except Exception:
             logger.exception("a request failed", extra={"request": "Adopt"})
             reply = internal().reply(request.id)
@@ -405,6 +407,11 @@ class Handlers:
             reply: Reply = self._welcome(request, await self.take_over(spool))
         except Refused as refusal:
             reply = refusal.reply(request.id)
+        except StorageFailed:
+            raise
+        except Exception:
+            logger.exception("a request failed", extra={"request": "Hello"})
+            reply = internal().reply(request.id)
         connection.reply(reply, size)
 
     def _welcome(self, request: messages.Hello, waiting: int | msgspec.UnsetType) -> messages.Welcome:

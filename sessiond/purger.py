@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 
 from sessiond.commits import Wakeup
-from sessiond.errors import Refused
+from sessiond.errors import Refused, StorageFailed, internal
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.incoming import NO_ROOM
 from sessiond.storage.operations import Purged, PurgeEvents, PurgeSession
@@ -103,6 +103,13 @@ class Purger:
             attempt.hindrance = _hindrance(ulid, error)
             if ulid not in self._hindered:
                 logger.error("session not removed yet", extra={"session": ulid, "reason": str(error)})  # noqa: TRY400
+            self._hindered[ulid] = None
+        except StorageFailed:
+            raise
+        except Exception:
+            attempt.hindrance = internal()
+            if ulid not in self._hindered:
+                logger.exception("session not removed yet", extra={"session": ulid})
             self._hindered[ulid] = None
         else:
             self._hindered.pop(ulid, None)

@@ -14,7 +14,7 @@ import anyio
 import apsw
 
 from sessiond.commits import Wakeup
-from sessiond.errors import Refused
+from sessiond.errors import Refused, StorageFailed
 from sessiond.reader import Reader
 from sessiond.storage.database import rows
 from sessiond.storage.files import SessionFiles
@@ -94,6 +94,10 @@ class Settler:
             done = await self._reader.ask(partial(settle, files=self._files, ulid=ulid))
         except (OSError, CannotSettle, Refused) as error:
             self._report(ulid, error)
+        except StorageFailed:
+            raise
+        except Exception as error:  # noqa: BLE001 - a row like no other must not end the service of the others
+            self._report(ulid, error, unforeseen=True)
         else:
             self.lagging.discard(ulid)
             if done is not None:
@@ -102,11 +106,12 @@ class Settler:
                 if isinstance(outcome, Refused):
                     self._report(ulid, outcome)  # and done again
 
-    def _report(self, ulid: str, error: Exception) -> None:
+    def _report(self, ulid: str, error: Exception, *, unforeseen: bool = False) -> None:
         if ulid not in self.lagging:
             logger.error(
                 "file does not follow yet; its backup, if there is one, is beside it",
                 extra={"session": ulid, "reason": str(error)},
+                exc_info=error if unforeseen else None,
             )
         self.lagging.add(ulid)
 

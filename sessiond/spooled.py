@@ -242,6 +242,8 @@ def require_private(directory: Path) -> None:
         about = directory.lstat()
     except OSError as error:
         reason = error.strerror or str(error)
+    except ValueError as error:  # no path at all: what the system would end its text at stands in it
+        reason = str(error)
     else:
         if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077:
             return

@@ -234,7 +234,7 @@ def test_a_directory_that_is_open_to_others_is_passed_over(
     assert "spool passed over" in daemon.log_text()
 
 
-@pytest.mark.parametrize("directory", ["relative", "/nonexistent", "/tmp", "/etc/passwd"])
+@pytest.mark.parametrize("directory", ["relative", "/nonexistent", "/tmp", "/etc/passwd", "/a\0b"])
 def test_a_directory_that_is_no_spool_is_refused(daemon: RunningDaemon, directory: str) -> None:
     refused = daemon.peer().call("hello", protocol=1, spool=directory)
 
@@ -274,6 +274,23 @@ def test_what_came_after_the_end_goes_into_a_child_once(daemon: RunningDaemon, h
     assert texts(daemon.data_dir, ended) == ["in time"]
     assert quarantine(daemon) == {}
     check(daemon.data_dir)
+
+
+def test_a_session_that_cannot_be_read_costs_the_others_nothing(daemon: RunningDaemon, home: Path) -> None:
+    peer = daemon.peer()
+    damaged = peer.start()
+    peer.call("end", session=damaged)
+    with closing(sqlite3.connect(daemon.data_dir / "sessiond.db")) as database, database:
+        database.execute("UPDATE session SET meta = '[', unsettled = 1")
+    left = SpoolFile(home).append("late", session=damaged).start().append("fine")
+    left.line("end", session=SESSION)
+
+    peer = collected(daemon, home)
+
+    assert texts(daemon.data_dir, SESSION) == ["fine"]
+    assert [name.rpartition(".")[2] for name in quarantine(daemon)] == ["internal"]
+    assert "DecodeError" in daemon.log_text()
+    wait_until(lambda: damaged in peer.call("status")["lagging_files"])  # its file does not follow either
 
 
 def test_events_left_by_an_owner_go_into_its_session_before_that_is_interrupted(

@@ -15,7 +15,7 @@ from typing import Any, cast
 import click
 
 from sessiond import __version__
-from sessiond.errors import EXIT_STORAGE, Refused, StartupRefused, StorageFailed
+from sessiond.errors import EXIT_STORAGE, DataGone, Refused, StartupRefused, StorageFailed
 
 LOOKING_AFTER = ("check", "rebuild")
 
@@ -78,9 +78,13 @@ def serve(data_dir: Path | None, socket_path: Path | None) -> None:
         log.configure(loaded.settings.log.level)
         sys.exit(daemon.serve(loaded))
     except StorageFailed as failure:
-        with suppress(OSError):
-            mark_suspect(loaded.data_dir)
-        click.echo(f"sessiond: {failure}; whatever was acknowledged is safe, start it again", err=True)
+        if isinstance(failure, DataGone):
+            advice = "nobody was answered since; put it back if you can, and start it again"
+        else:
+            advice = "whatever was acknowledged is safe, start it again"
+            with suppress(OSError):
+                mark_suspect(loaded.data_dir)
+        click.echo(f"sessiond: {failure}; {advice}", err=True)
         sys.stderr.flush()
         # The threads may hang in the kernel with the disk; nobody is to be answered any more.
         os._exit(EXIT_STORAGE)

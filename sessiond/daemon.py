@@ -24,8 +24,9 @@ from sessiond.clock import Clock
 from sessiond.collector import Collector
 from sessiond.commits import Commits
 from sessiond.config import Config
+from sessiond.custody import Custody
 from sessiond.distrust import READ_ONLY_SECONDS, Distrust, DistrustedStore
-from sessiond.errors import EXIT_STORAGE, StartupRefused, StorageFailed
+from sessiond.errors import EXIT_STORAGE, DataGone, StartupRefused, StorageFailed
 from sessiond.failures import Failures
 from sessiond.handlers import Handlers
 from sessiond.metadata import Metadata
@@ -52,6 +53,7 @@ from sessiond.storage.database import rows
 from sessiond.storage.directory import DATABASE_NAME, DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
+from sessiond.storage.hold import Hold
 from sessiond.storage.operations import Owner
 from sessiond.storage.store import Store
 from sessiond.syncer import Syncer
@@ -70,9 +72,10 @@ logger = logging.getLogger("sessiond.daemon")
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a running daemon consists of. One that only reads has no `directory`, `syncer` or `collector`."""
+    """What a running daemon consists of. One that only reads has nothing that writes or watches the data."""
 
     directory: DataDirectory | None
+    custody: Custody | None
     syncer: Syncer | None
     collector: Collector | None
     indexer: Indexer | StandingIndex
@@ -88,18 +91,20 @@ class Parts:
     verifying: Verifying
 
 
-def build(config: Config, directory: DataDirectory, clock: Clock) -> Parts:
+def build(config: Config, directory: DataDirectory, hold: Hold, clock: Clock) -> Parts:
     """Build every part; nothing runs yet."""
     store = Store(
         directory.database, directory.files, directory.state_file, clock, directory.recovery.lagging
     )
+    store.on_committed = hold.require_linked
     commits = Commits()
     writer = Writer(store, commits, clock)
     syncer = Syncer(writer, store, directory.recovery, directory.files)
+    syncer.on_trouble = hold.require_in_place
     index_path = directory.path / INDEX_NAME
     searchers = Searchers(directory.database.path, index_path)
     indexer = Indexer(Index(index_path, directory.database.path, clock), searchers, commits, writer)
-    parts = _assemble(config, clock, commits, writer, indexer, searchers, directory=directory, syncer=syncer)
+    parts = _assemble(config, clock, commits, writer, indexer, searchers, directory, Custody(hold), syncer)
     syncer.on_sealed = parts.settler.look
     parts.purger.on_removal = syncer.forget
     return parts
@@ -120,8 +125,8 @@ def _assemble(
     writer: Writer,
     indexer: Indexer | StandingIndex,
     searchers: Searchers,
-    *,
     directory: DataDirectory | None = None,
+    custody: Custody | None = None,
     syncer: Syncer | None = None,
     distrust: Distrust | None = None,
 ) -> Parts:
@@ -162,9 +167,9 @@ def _assemble(
         handlers.take_over = collector.take_over
         owners.spool_settled = collector.settled
     return Parts(
-        directory=directory, syncer=syncer, indexer=indexer, distrust=distrust, writer=writer, reader=reader,
-        settler=settler, purger=purger, adopter=adopter, owners=owners, server=server, handlers=handlers,
-        verifying=verifying, collector=collector,
+        directory=directory, custody=custody, syncer=syncer, indexer=indexer, distrust=distrust,
+        writer=writer, reader=reader, settler=settler, purger=purger, adopter=adopter, owners=owners,
+        server=server, handlers=handlers, verifying=verifying, collector=collector,
     )  # fmt: skip
 
 
@@ -192,6 +197,8 @@ def serve(config: Config) -> int:
     failures = Failures(paths.runtime_dir(config.environ), config.data_dir, clock)
     try:
         return _serve(config, clock, failures)
+    except DataGone:
+        raise  # not by a fault of the disk
     except StorageFailed as failure:
         failures.note(str(failure))
         raise
@@ -215,7 +222,9 @@ def _serve(config: Config, clock: Clock, failures: Failures) -> int:
         if distrust is None:
             directory = DataDirectory.open(config.data_dir, clock)
             stack.callback(directory.close)
-            parts = build(config, directory, clock)
+            hold = Hold(config.data_dir, directory.files)
+            stack.callback(hold.close)
+            parts = build(config, directory, hold, clock)
         else:
             parts = build_distrusting(config, clock, distrust)
         reading = (parts.reader, parts.indexer, parts.adopter, parts.verifying)
@@ -308,8 +317,9 @@ def _failures(group: BaseExceptionGroup[StorageFailed]) -> list[StorageFailed]:
 async def _start_writing(parts: Parts, directory: DataDirectory, tasks: TaskGroup) -> None:
     """Start what works behind the commits, and go on with the sessions there are."""
     assert parts.syncer is not None
+    assert parts.custody is not None
     assert isinstance(parts.indexer, Indexer)
-    for part in (parts.syncer, parts.indexer, parts.settler, parts.purger, parts.adopter):
+    for part in (parts.custody, parts.syncer, parts.indexer, parts.settler, parts.purger, parts.adopter):
         tasks.start_soon(part.run)
     assert parts.collector is not None
     await _check_owners(parts.owners, parts.collector, directory, tasks)

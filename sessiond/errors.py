@@ -3,6 +3,7 @@
     Refused            one request is refused, nothing of it was stored; goes back to the client as an error
     StartupRefused     the daemon will not start: exits with `exit_code` and one clear line
     StorageFailed      the disk failed with an unknown outcome: nobody is answered, the daemon exits with 70
+    DataGone           the same, for data that were removed or replaced under the daemon
 
 The one rule: errors of SQLite and of the operating system are translated into these where they enter.
 """
@@ -60,6 +61,17 @@ class StorageFailed(Exception):  # noqa: N818 - as above
 
     def __str__(self) -> str:
         return f"storage failed while {self.doing}: {type(self.cause).__name__}: {self.cause}"
+
+
+class DataGone(StorageFailed):
+    """`path` was removed or replaced under the daemon: what is stored now, nobody would find again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"looking for {path}", FileNotFoundError(str(path)))
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} was removed or replaced while the daemon was running"
 
 
 def not_found(needle: str, suggestions: list[str] | None = None) -> Refused:

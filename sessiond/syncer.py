@@ -44,6 +44,8 @@ class Syncer:
         self._forgotten: set[str] = set()
         self.on_sealed: Callable[[], None] = lambda: None
         """Called when the whole files of sessions that ended are on disk."""
+        self.on_trouble: Callable[[], None] = lambda: None
+        """Called when a file could not be synced or lags; may raise StorageFailed."""
         writer.on_dirty = self._work.set
         if writer.lagging:
             self._work.set()
@@ -56,6 +58,7 @@ class Syncer:
                 await self._hurried.wait()
             await self.sync()
             if self._writer.lagging or self._failed:
+                self.on_trouble()
                 await anyio.sleep(MEND_DELAY_SECONDS)
                 await self._mend()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -75,6 +75,8 @@ class Store:
         self._dirty: dict[str, DirtyFile] = {}
         self._state_file = state_file
         self._state_bytes = int(self._connection.execute(_STATE_BYTES).get)
+        self.on_committed: Callable[[], None] = lambda: None
+        """Called between a COMMIT and what follows from it; may raise StorageFailed."""
 
     @property
     def lagging(self) -> frozenset[str]:
@@ -92,6 +94,7 @@ class Store:
         )
         try:
             outcomes = self._transact(transaction, batch)
+            self.on_committed()
         except Refused as refusal:
             self._roll_back(transaction)
             return Committed([refusal] * len(batch), [], 0, {}, self.lagging, refusal)

@@ -16,7 +16,7 @@ from sessionctl.installation import examination
 from sessiond_client import paths
 from sessiond_client.client import Client
 from tests.cli.conftest import Sessionctl
-from tests.running import RunningDaemon, environ_for
+from tests.running import STOP_SECONDS_MAX, RunningDaemon, environ_for
 
 
 def findings(sessionctl: Sessionctl, code: int | None = None, **variables: str) -> dict[str, Any]:
@@ -137,3 +137,22 @@ def test_network_file_systems_old_databases_and_small_disks_are_told(
     assert verdicts["daemon"] == "warn"
     assert verdicts["data directory"] == "warn"
     assert verdicts["free space"] == "fail"
+
+
+def test_data_that_are_gone_under_a_daemon_are_told_until_it_notices_itself(
+    sessionctl: Sessionctl, daemon: RunningDaemon
+) -> None:
+    peer = daemon.peer()
+    session = peer.start(owner_pid=0)
+    (daemon.home / "data").rename(daemon.home / "elsewhere")  # no name in the watched directory goes
+
+    found = findings(sessionctl, 1)["data directory"]
+    status = sessionctl("status")
+
+    assert found["verdict"] == "fail"
+    assert f"kill {daemon.process.pid}" in found["fix"]
+    assert f"{daemon.data_dir}, which is gone" in status.stdout.decode()
+    assert status.returncode == 1
+    peer.append(session, "and the file is synced after this")
+    assert daemon.process.wait(STOP_SECONDS_MAX) == 70
+    assert "was removed or replaced" in daemon.log_text()

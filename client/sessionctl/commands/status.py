@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from msgspec import UNSET
 
@@ -21,7 +23,8 @@ from sessiond_client.wire.messages import ErrorCode, StatusReply
 def command(as_json: bool) -> int:
     """Show how the daemon is: its version, load, commit times, and what needs attention.
 
-    Exit code 1 if session files lag behind the database or nothing can be stored, 3 if no daemon runs.
+    Exit code 1 if session files lag behind the database, nothing can be stored or the data are gone, 3 if no
+    daemon runs.
 
     Example: sessionctl status --json
     """
@@ -40,7 +43,8 @@ def command(as_json: bool) -> int:
     else:
         for name, value in [*facts(health, str(path)), ("spool", _spool(spooled))]:
             write_line(f"{name:<11} {escape_line(value)}")
-    return ExitCode.NEGATIVE if health.lagging_files or health.refusing else ExitCode.OK
+    needs_attention = health.lagging_files or health.refusing or not Path(health.data_dir).is_dir()
+    return ExitCode.NEGATIVE if needs_attention else ExitCode.OK
 
 
 _REFUSING = {
@@ -58,7 +62,7 @@ def facts(health: StatusReply, socket: str) -> list[tuple[str, str]]:
             f"sessiond {health.version}, pid {health.pid}, up {uptime}, SQLite {health.sqlite_version}",
         ),
         ("socket", socket),
-        ("data", health.data_dir),
+        ("data", _data(health.data_dir)),
         ("recording", counted(health.sessions_recording, "session")),
         ("clients", f"{health.connections} connected, {health.followers} following"),
         ("commits", _commits(health)),
@@ -71,6 +75,11 @@ def facts(health: StatusReply, socket: str) -> list[tuple[str, str]]:
     elif health.refusing:
         found.append(("storing", _REFUSING.get(health.refusing, health.refusing.value)))
     return [*found, ("repaired", f"since its start: {repairs}")] if repairs else found
+
+
+def _data(directory: str) -> str:
+    there = Path(directory).is_dir()
+    return directory if there else f"{directory}, which is gone: stop the daemon, and start it again"
 
 
 def _read_only(health: StatusReply) -> str:
@@ -92,4 +101,4 @@ def _commits(health: StatusReply) -> str:
 def _files(lagging: list[str]) -> str:
     if not lagging:
         return "all up to date"
-    return f"{len(lagging)} behind the database: {', '.join(lagging)}; is there space on the disk?"
+    return f"{len(lagging)} behind the database: {', '.join(lagging)}; see to the disk and its space"

@@ -29,6 +29,8 @@ from sessiond_client.errors import SessiondError
 from sessiond_client.spool import leftovers
 from sessiond_client.wire.messages import Session, StatusReply
 
+DATABASE_NAME = "sessiond.db"
+
 SHELL_VARIABLE = "SESSIOND_SHELL"
 """Set by the hooks of a shell: its pid and its session."""
 
@@ -181,6 +183,11 @@ def _runtime(name: str, around: Surroundings) -> Finding:
 
 def _data(name: str, around: Surroundings) -> Finding:
     path = around.data_dir
+    if around.health is not None and not (path / DATABASE_NAME).exists():
+        gone = f"a daemon runs (pid {around.health.pid}), but its data in {path} are gone"
+        return _fail(
+            name, gone, f"stop it, put them back if you can, and start it again: kill {around.health.pid}"
+        )
     if not path.exists():
         return _pass(name, f"{path} is not there yet; the daemon makes it")
     if (wrong := _not_private(path)) is not None:

@@ -142,7 +142,7 @@ class _Comparison:
         view = self._form(view)
         order = FileOrder(view)
         self._expect(view.begin, FaultCode.HEADER_DIFFERS)
-        for page in event_pages(self._comparer.connection, view):
+        for page in event_pages(self._comparer.connection, view.row_id, view.session.next_seq):
             if self._comparer.cut():
                 raise CutShort
             self._check_rows(page)

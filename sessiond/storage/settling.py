@@ -16,9 +16,8 @@ from sessiond.storage import encoding
 from sessiond.storage.catalog import get_session
 from sessiond.storage.database import rows
 from sessiond.storage.files import SessionFiles, replace_file
+from sessiond.storage.view import event_pages
 from sessiond_client.wire.messages import Session
-
-LINES_PER_PART = 1000
 
 
 class CannotSettle(Exception):  # noqa: N818 - a finding, not a failure
@@ -84,12 +83,9 @@ def _parts(connection: apsw.Connection, wanted: _Wanted, header: str) -> Iterato
     """The whole file, page by page, so that no read holds up a checkpoint."""
     yield header.encode() + b"\n"
     digest = hashlib.sha256()
-    sql = "SELECT line FROM event WHERE session_id = ? AND seq >= ? ORDER BY seq LIMIT ?"
-    seq = 0
-    while part := [row[0] for row in connection.execute(sql, (wanted.row_id, seq, LINES_PER_PART))]:
-        data = "\n".join([*part, ""]).encode()
+    for page in event_pages(connection, wanted.row_id, wanted.session.next_seq):
+        data = b"\n".join([*(row.line for row in page), b""])
         digest.update(data)
-        seq += len(part)
         yield data
     if digest.hexdigest() != wanted.session.digest:
         raise CannotSettle("the events in the database do not give the digest of the session")

@@ -100,18 +100,18 @@ def _view(connection: apsw.Connection, ulid: str) -> View | None:
     )
 
 
-def event_pages(connection: apsw.Connection, view: View) -> Iterator[list[EventRow]]:
-    """The events of a view, page by page, in the order of `seq`. Between two pages nothing is held."""
+def event_pages(connection: apsw.Connection, row_id: int, end: int) -> Iterator[list[EventRow]]:
+    """The events of a session below `end`, page by page, in order. Between two pages nothing is held."""
     seq = 0
-    while page := _page(connection, view, seq):
+    while page := _page(connection, row_id, seq, end):
         yield page
         seq = page[-1].seq + 1
 
 
-def _page(connection: apsw.Connection, view: View, seq: int) -> list[EventRow]:
+def _page(connection: apsw.Connection, row_id: int, seq: int, end: int) -> list[EventRow]:
     page: list[EventRow] = []
     size = 0
-    cursor = connection.execute(_PAGE, (view.row_id, seq, view.session.next_seq, PAGE_EVENTS_MAX))
+    cursor = connection.execute(_PAGE, (row_id, seq, end, PAGE_EVENTS_MAX))
     for row in cursor:
         page.append(EventRow(*row))
         size += len(row[3])
@@ -155,6 +155,6 @@ def whole_file(connection: apsw.Connection, view: View) -> Iterator[bytes]:
     """The file that belongs to a view, piece by piece."""
     order = FileOrder(view)
     yield view.begin
-    for page in event_pages(connection, view):
+    for page in event_pages(connection, view.row_id, view.session.next_seq):
         yield order.piece(page)
     yield order.rest() + view.end

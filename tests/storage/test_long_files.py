@@ -1,17 +1,19 @@
-"""A file that is longer than memory should have to be: a start has no more than a part of it at a time."""
+"""A file that is longer than memory should have to be: no more than a part of it is read at a time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from sessiond.clock import Clock
 from sessiond.storage.directory import DataDirectory
+from sessiond.storage.rebuilding import settle_all
 from tests import checker
 
 SESSION = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -37,16 +39,23 @@ def long_file() -> bytes:
     return header + b"".join(events) + footer
 
 
-def opened(path: Path) -> dict[str, int]:
-    """Start on a directory; what was repaired, for which no more than a part of the file was in memory."""
+@contextmanager
+def in_parts() -> Iterator[None]:
+    """No more than a part of the file is in memory inside."""
     tracemalloc.start()
     try:
-        directory = DataDirectory.open(path, Clock())
+        yield
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    directory.close()
     assert peak < MEMORY_MAX
+
+
+def opened(path: Path) -> dict[str, int]:
+    """Start on a directory; what was repaired."""
+    with in_parts():
+        directory = DataDirectory.open(path, Clock())
+    directory.close()
     checker.check(path)
     return directory.recovery.counters
 
@@ -121,6 +130,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     assert opened(path) == {"sessions_taken_in": 1, "events_adopted": EVENTS}
     return path
+
+
+def test_a_long_file_follows_its_name_part_by_part(whole: Path) -> None:
+    forget(whole, "UPDATE session SET name = 'longer', unsettled = 1")
+
+    with in_parts(), closing(DataDirectory.open(whole, Clock())) as directory:
+        settle_all(directory, Clock())
+
+    checker.check(whole)
 
 
 def test_a_long_file_is_mended_part_by_part(whole: Path) -> None:

@@ -55,7 +55,7 @@ class Committed(NamedTuple):
 
 
 class Store:
-    """Both stores of one data directory. Use it from one thread at a time."""
+    """Both stores of one data directory. Use it from one thread at a time. Raises StorageFailed."""
 
     def __init__(
         self,
@@ -70,13 +70,16 @@ class Store:
         self._clock = clock
         self._states = States(self._connection)
         self._names = Names(self._connection)
-        self._next_position = 1 + last_position(self._connection)
         self._lagging = set(lagging)
         self._dirty: dict[str, DirtyFile] = {}
         self._state_file = state_file
-        self._state_bytes = int(self._connection.execute(_STATE_BYTES).get)
         self.on_committed: Callable[[], None] = lambda: None
         """Called between a COMMIT and what follows from it; may raise StorageFailed."""
+        try:
+            self._next_position = 1 + last_position(self._connection)
+            self._state_bytes = int(self._connection.execute(_STATE_BYTES).get)
+        except apsw.Error as error:
+            raise StorageFailed("reading where to go on", error) from error
 
     @property
     def lagging(self) -> frozenset[str]:

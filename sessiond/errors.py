@@ -94,6 +94,16 @@ def database_damaged(path: Path, error: Exception) -> Refused:
     )
 
 
+def row_unreadable(path: Path, error: Exception) -> Refused:
+    """SQLite reads the database, and what it finds there says nothing."""
+    return Refused(
+        ErrorCode.CORRUPT,
+        f"what the database has of this cannot be read: {error}",
+        "`sessionctl verify` says where, and what mends it",
+        path=str(path),
+    )
+
+
 def database_closed(error: Exception) -> Refused:
     """There is a database, but for now it cannot be opened."""
     return Refused(

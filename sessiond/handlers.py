@@ -326,8 +326,9 @@ class Handlers:
         all_tags = checks.normalised_tags(request.tags_all, "tags_all")
 
         def question(db: apsw.Connection) -> Reply:
-            sessions, cursor = catalog.list_sessions(db, request, any_tags, all_tags)
-            return messages.Sessions(id=request.id, sessions=sessions, next=cursor)
+            sessions, cursor, unreadable = catalog.list_sessions(db, request, any_tags, all_tags)
+            page = messages.Sessions(id=request.id, sessions=sessions, next=cursor)
+            return msgspec.structs.replace(page, unreadable=unreadable) if unreadable else page
 
         self._ask(connection, request, size, question)
 

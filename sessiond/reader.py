@@ -16,7 +16,14 @@ from typing import TypeVar
 
 import apsw
 
-from sessiond.errors import database_closed, database_damaged, database_held, database_unreadable
+from sessiond.errors import (
+    database_closed,
+    database_damaged,
+    database_held,
+    database_unreadable,
+    row_unreadable,
+)
+from sessiond.storage.catalog import RowDamaged
 from sessiond.storage.database import open_reader
 from sessiond.storage.directory import mark_suspect
 
@@ -45,6 +52,8 @@ class Reader:
             with suppress(OSError):
                 mark_suspect(self._path.parent)
             raise database_damaged(self._path, error) from None
+        except (RowDamaged, UnicodeDecodeError) as error:
+            raise row_unreadable(self._path, error) from None
         except (apsw.BusyError, apsw.LockedError):
             raise database_held() from None
         except apsw.IOError as error:

@@ -22,7 +22,7 @@ from sessiond.connection import Connection
 from sessiond.errors import Refused, database_damaged, database_held, not_found
 from sessiond.storage.checking import Checking, Totals
 from sessiond.storage.comparison import Compared, CutShort
-from sessiond.storage.database import CORRUPTION, open_reader
+from sessiond.storage.database import DAMAGE, open_reader
 from sessiond.storage.directory import DATABASE_NAME, mark_suspect
 from sessiond.storage.faults import Cure
 from sessiond.storage.files import SessionFiles
@@ -75,7 +75,7 @@ class Verifying:
                 if compared is None:
                     raise not_found(request.session)
                 page.add(request.session, compared)
-        except CORRUPTION as error:
+        except DAMAGE as error:
             self._suspect()
             raise database_damaged(self._data_dir / DATABASE_NAME, error) from None
         except (apsw.BusyError, apsw.LockedError):

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import click
+from msgspec import UNSET
+
+from sessionctl.output import counted
 from sessiond_client.client import Client
 from sessiond_client.filters import SessionFilters
 from sessiond_client.wire.messages import LIST_LIMIT_MAX, Session
@@ -20,6 +24,9 @@ def listed(client: Client, filters: SessionFilters, limit: int | None = None) ->
     while True:
         size = LIST_LIMIT_MAX if left is None else min(left, LIST_LIMIT_MAX)
         page = client.list(limit=size, before=before, **filters)
+        if page.unreadable is not UNSET:
+            said = f"{counted(page.unreadable, 'session')} cannot be read, and left out"
+            click.echo(f"sessionctl: {said}; `sessionctl verify` says what mends that", err=True)
         yield from page
         left = None if left is None else left - len(page.sessions)
         before = page.next

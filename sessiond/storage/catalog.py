@@ -7,7 +7,7 @@ store. Times come in and go out as the database keeps them or as `Session` says 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apsw
@@ -46,13 +46,52 @@ class Page(NamedTuple):
     more: bool
 
 
-def _as_it_stands(text: str) -> Any:
-    """JSON that is only passed on: made into objects, `[],[],…` would take twenty times its bytes."""
-    return msgspec.Raw(text.encode())
+class RowDamaged(ValueError):  # noqa: N818 - it is a finding more than an error
+    """A row does not say what a session is."""
 
 
-def session_from_row(row: tuple[Any, ...], decoded: Callable[[str], Any] = msgspec.json.decode) -> Session:
-    """A row of `SESSION_COLUMNS` as a `Session`."""
+_text, _number = (str,), (int,)
+_text_or_none, _number_or_none = (str, type(None)), (int, type(None))
+_SESSION_TYPES = (
+    *(_text, _text, _text, _text, _number, _number_or_none, _text_or_none, _number_or_none, _number),
+    *(_text_or_none, _text_or_none, _text_or_none, _number_or_none, *(_text_or_none,) * 4, _text, _text),
+    *(_number, _number, _number, _text_or_none, _number_or_none, _text, _number_or_none, _text, _text),
+)
+
+
+_env_decoder = msgspec.json.Decoder(dict[str, str])
+_object_decoder = msgspec.json.Decoder(dict[str, Any])
+_raw_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_texts_decoder = msgspec.json.Decoder(list[str])
+
+
+def session_from_row(row: tuple[Any, ...], *, as_it_stands: bool = False) -> Session:
+    """A row of `SESSION_COLUMNS` as a `Session`. Raises RowDamaged.
+
+    With `as_it_stands` its JSON is only passed on: made into objects, `[],[],…` would take twenty times its
+    bytes.
+    """
+    for value, types in zip(row, _SESSION_TYPES, strict=True):
+        if type(value) not in types:
+            raise RowDamaged(f"a value is of the type {type(value).__name__}")
+    try:
+        session = _session(row, as_it_stands)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise RowDamaged(str(error)) from None
+    ending = (session.ended_at, session.end_reason, session.digest)
+    if session.status is not Status.RECORDING and None in ending:
+        raise RowDamaged("the session has ended, and it is not said how")
+    return session
+
+
+def _session(row: tuple[Any, ...], as_it_stands: bool) -> Session:
+    env: Any = _env_decoder.decode(row[17])
+    meta: Any
+    if as_it_stands:
+        _raw_decoder.decode(row[18])
+        env, meta = (msgspec.Raw(text.encode()) for text in row[17:19])
+    else:
+        meta = _object_decoder.decode(row[18])
     return Session(
         ulid=row[0],
         name=row[1],
@@ -71,23 +110,23 @@ def session_from_row(row: tuple[Any, ...], decoded: Callable[[str], Any] = msgsp
         os=row[14],
         hostname=row[15],
         cwd=row[16],
-        env=decoded(row[17]),
-        meta=decoded(row[18]),
+        env=env,
+        meta=meta,
         next_seq=row[19],
         event_count=row[19],
         command_count=row[20],
         byte_count=row[21],
         digest=row[22],
         last_event_at=optional_time_text(row[23]),
-        previous_names=msgspec.json.decode(row[24]),
+        previous_names=_texts_decoder.decode(row[24]),
         trashed_at=optional_time_text(row[25]),
-        tags=msgspec.json.decode(row[26]),
-        labels=msgspec.json.decode(row[27]),
+        tags=_texts_decoder.decode(row[26]),
+        labels=_texts_decoder.decode(row[27]),
     )
 
 
 def get_session(connection: apsw.Connection, ulid: str) -> Session | None:
-    """The session with exactly this ULID, also from the trash."""
+    """The session with exactly this ULID, also from the trash. Raises ValueError, mostly RowDamaged."""
     sql = f"SELECT {SESSION_COLUMNS} FROM session WHERE ulid = ? AND shelf IN ('kept', 'trashed')"  # noqa: S608
     found = rows(connection, sql, (ulid,))
     return session_from_row(found[0]) if found else None
@@ -175,26 +214,62 @@ def _suggestions(connection: apsw.Connection, needle: str, shelf: str) -> list[s
 
 def list_sessions(
     connection: apsw.Connection, request: messages.List, any_tags: list[str], all_tags: list[str]
-) -> tuple[list[Session], str | None]:
-    """A page of sessions, newest first, and the cursor of the next page; the tags are normalised."""
+) -> tuple[list[Session], str | None, int]:
+    """A page of sessions, newest first, the cursor of the next page, and how many could not be read.
+
+    The tags are normalised.
+    """
     if request.limit == 0:
-        return [], None
+        return [], None, 0
     conditions, bindings = _list_conditions(request, any_tags, all_tags)
     where = f"WHERE {' AND '.join(conditions)}"
     sql = (
         f"SELECT {SESSION_COLUMNS} FROM session {where}"  # noqa: S608 - conditions are ours, values are bound
         " ORDER BY started_at DESC, ulid DESC LIMIT ?"
     )
-    page: list[Session] = []
-    size = 0
-    following: str | None = None
-    for row in connection.execute(sql, (*bindings, request.limit + 1)):
-        if len(page) == request.limit or size >= PAGE_BYTES_MAX:
-            return page, following
-        page.append(session_from_row(row, _as_it_stands))
-        size += sum(len(value) for value in row if isinstance(value, str))
-        following = f"{row[4]}.{row[0]}"
-    return page, None
+    wanted = request.limit + 1
+    while True:
+        found = _Listed(request.limit)
+        count = found.take(connection.execute(sql, (*bindings, wanted)))
+        if found.following is not None or count < wanted:
+            return found.page, found.following, found.unreadable
+        wanted = 2 * wanted  # so many could not be read
+
+
+class _Listed:
+    """A page of sessions. Those whose row cannot be read are left out, and counted with the next that can."""
+
+    def __init__(self, limit: int) -> None:
+        self.page: list[Session] = []
+        self.following: str | None = None
+        self.unreadable = 0
+        self._limit = limit
+        self._size = 0
+        self._last = ""
+
+    def take(self, cursor: Iterator[tuple[Any, ...]]) -> int:
+        """Take sessions until the page is full; how many rows were looked at."""
+        count = 0
+        unreadable = 0
+        while True:
+            try:
+                row = next(cursor, None)
+                session = None if row is None else session_from_row(row, as_it_stands=True)
+            except ValueError:
+                unreadable += 1
+                count += 1
+                continue
+            if row is None or session is None:
+                self.unreadable += unreadable
+                return count
+            if len(self.page) == self._limit or self._size >= PAGE_BYTES_MAX:
+                self.following = self._last
+                return count
+            self.page.append(session)
+            self.unreadable, unreadable = self.unreadable + unreadable, 0
+            self._size += sum(len(value) for value in row if isinstance(value, str))
+            self._last = f"{row[4]}.{row[0]}"
+            count += 1
 
 
 def _list_conditions(

@@ -13,7 +13,15 @@ import apsw
 
 from sessiond.errors import StartupRefused, not_found
 from sessiond.storage.comparison import Compared, Comparer, CutShort
-from sessiond.storage.database import CORRUPTION, SchemaIsNewer, migrations, rows
+from sessiond.storage.database import (
+    DAMAGE,
+    SchemaIsNewer,
+    expect_any_line,
+    lacking,
+    migrations,
+    require_file,
+    rows,
+)
 from sessiond.storage.directory import DATABASE_NAME
 from sessiond.storage.faults import Cure, FaultCode, fault, path_text
 from sessiond.storage.file_reading import FileReading
@@ -27,7 +35,15 @@ FINDINGS_MAX = 20
 ULIDS_PER_QUESTION = 500
 STATE_LOOKS_MAX = 3
 
-_NEXT = "SELECT ulid FROM session WHERE ulid > ? AND shelf IN ('kept', 'trashed') ORDER BY ulid LIMIT ?"
+_PROPER = "typeof(ulid) = 'text' AND length(ulid) = 26 AND ulid NOT GLOB '*[^0-9A-Z]*'"
+_SHELVES = "('kept', 'trashed', 'incoming', 'purged')"
+_NEXT = f"""
+    SELECT ulid FROM session WHERE ulid > ? AND shelf IN ('kept', 'trashed') AND {_PROPER}
+    ORDER BY ulid LIMIT ?
+"""  # noqa: S608 - our own words
+_LOST = f"""
+    SELECT id FROM session WHERE NOT ({_PROPER}) OR coalesce(shelf, '') NOT IN {_SHELVES} LIMIT {FINDINGS_MAX}
+"""  # noqa: S608 - our own words
 
 
 Progress = Callable[[str, int, int], None]
@@ -94,7 +110,8 @@ class Checking:
         """What SQLite finds when it reads the whole database."""
         try:
             findings = [row[0] for row in rows(self._connection, f"PRAGMA integrity_check({FINDINGS_MAX})")]
-        except CORRUPTION as error:
+            findings += [f"it lacks {what}" for what in lacking(self._connection, migrations())]
+        except (*DAMAGE, UnicodeDecodeError) as error:
             findings = [str(error)]
         for finding in findings:
             if finding != "ok":
@@ -103,7 +120,9 @@ class Checking:
     # --- what belongs to no session ------------------------------------------------------------------------
 
     def directory_faults(self) -> Iterator[Fault]:
-        """Files of sessions that the database does not know, and state.ndjson."""
+        """Rows that are no session's, files of sessions that the database does not know, and state.ndjson."""
+        for (row_id,) in rows(self._connection, _LOST):
+            yield self._unreadable(f"row {row_id} does not say of which session it is, or where that is kept")
         yield from self._unknown_files()
         for _ in range(STATE_LOOKS_MAX if self._is_live else 1):
             found = self._state_fault()
@@ -137,13 +156,10 @@ class Checking:
             data = self._files.disk.read(state_file.path)
         except FileNotFoundError:
             data = b""
-        with self._connection:
-            expected = int(self._connection.execute("SELECT value FROM fact WHERE name = 'state_bytes'").get)
-            sql = "SELECT label, ulid FROM label JOIN session ON session.id = session_id"
-            stored = (
-                dict(rows(self._connection, sql)),
-                dict(rows(self._connection, "SELECT key, value FROM milestone")),
-            )
+        try:
+            expected, stored = self._stored_state()
+        except (ValueError, TypeError) as error:
+            return self._unreadable(f"what it says of labels and milestones cannot be read: {error}")
         if len(data) != expected:
             if self._is_live and len(data) < expected:
                 return None
@@ -154,6 +170,18 @@ class Checking:
             message = "it does not say what the database says of labels and milestones"
             return fault(FaultCode.STATE_DIFFERS, state_file.path, message, Cure.STATE, offset=offset)
         return None
+
+    def _stored_state(self) -> tuple[int, tuple[dict[str, str], dict[str, str]]]:
+        """How large state.ndjson is by the database, the labels and the milestones."""
+        with self._connection:
+            size = int(self._connection.execute("SELECT value FROM fact WHERE name = 'state_bytes'").get)
+            sql = "SELECT label, ulid FROM label JOIN session ON session.id = session_id"
+            labels = dict(rows(self._connection, sql))
+            milestones = dict(rows(self._connection, "SELECT key, value FROM milestone"))
+        return size, (labels, milestones)
+
+    def _unreadable(self, message: str) -> Fault:
+        return fault(FaultCode.ROW_DIFFERS, self._database_path, message, Cure.DATABASE)
 
 
 class AtRest:
@@ -175,7 +203,7 @@ class AtRest:
                     yield from self._compared(connection, session)
                 return
             yield from _missing(self._database_path, self._files)
-        except CORRUPTION as error:
+        except DAMAGE as error:
             yield _damaged(self._database_path, error)
         except _NotSound as unsound:
             # Where a page is lost, any row may be: the files by themselves are what there is.
@@ -226,7 +254,10 @@ def _missing(database: Path, files: SessionFiles) -> Iterator[Fault]:
     """Where there is no database, there must be no file either."""
     directories = (files.directory, files.trash_directory)
     if any(name.endswith(SUFFIX) for directory in directories for name in _names(files, directory)):
-        message = "there are files, and no database"
+        is_there = files.disk.file_size(database) is not None
+        message = (
+            "there are files, and nothing in the database" if is_there else "there are files, and no database"
+        )
         yield fault(FaultCode.DATABASE_MISSING, database, message, Cure.START)
 
 
@@ -257,15 +288,22 @@ def _file_alone(files: SessionFiles, path: Path) -> Compared:
     return Compared(sequence.next_seq, sequence.byte_count, faults, cures, lags=False)
 
 
-def _require_schema(path: Path, found: int) -> None:
+def _has_schema(path: Path, connection: apsw.Connection) -> bool:
+    """Whether the database has ours. Raises StartupRefused for another one, and apsw.CorruptError."""
+    found = int(connection.execute("PRAGMA user_version").get)
     known = len(migrations())
     if found > known:
         raise SchemaIsNewer(path, found, known)
+    if found == 0:
+        if rows(connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
+            raise apsw.CorruptError("it has tables, and no schema")
+        return False
     if found < known:
         raise StartupRefused(
             f"{path} has schema {found}, which is that of an older version",
             "start the daemon once: it brings the database up to date",
         )
+    return True
 
 
 def _names(files: SessionFiles, directory: Path) -> list[str]:
@@ -278,10 +316,11 @@ def _names(files: SessionFiles, directory: Path) -> list[str]:
 def open_at_rest(path: Path, files: SessionFiles) -> apsw.Connection | None:
     """A connection to the database of a directory without a daemon, which leaves no trace.
 
-    None if there is no database. Raises StartupRefused for a newer schema, and apsw.Error.
+    None if there is no database, or nothing in it. Raises StartupRefused for another schema, and apsw.Error.
     """
     if files.disk.file_size(path) is None:
         return None
+    require_file(path, files.disk)
     has_log = bool(files.disk.file_size(path.with_name(f"{path.name}-wal")))
     # Without a log the file is all there is. With one, its index is made in memory; that takes exclusive
     # locks, which cannot be had on a file that is only read, and are not needed where no daemon is.
@@ -291,9 +330,11 @@ def open_at_rest(path: Path, files: SessionFiles) -> apsw.Connection | None:
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA query_only = ON")
-        found = int(connection.execute("PRAGMA user_version").get)
-        _require_schema(path, found)
+        expect_any_line(connection)
+        if _has_schema(path, connection):
+            return connection
     except BaseException:
         connection.close()
         raise
-    return connection
+    connection.close()
+    return None

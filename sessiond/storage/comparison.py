@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import apsw
 
-from sessiond.storage.database import CORRUPTION
+from sessiond.storage.beginning import Beginning
+from sessiond.storage.database import DAMAGE
 from sessiond.storage.faults import Cure, FaultCode, fault
 from sessiond.storage.file_lines import common_bytes
 from sessiond.storage.file_reading import (
@@ -78,7 +79,7 @@ class Comparer:
     def _look(self, ulid: str) -> Compared | None:
         try:
             return _Comparison(self, ulid).run()
-        except CORRUPTION as error:
+        except DAMAGE as error:
             if not self.is_live:
                 raise
             message = f"SQLite finds: {error}"
@@ -139,6 +140,7 @@ class _Comparison:
 
     def _compare(self, view: View) -> Compared:
         self._check_place(view)
+        self._check_beginning(view)
         view = self._form(view)
         order = FileOrder(view)
         self._expect(view.begin, FaultCode.HEADER_DIFFERS)
@@ -259,7 +261,7 @@ class _Comparison:
                 self._row_faults.setdefault(FaultCode.ROW_DIFFERS, reason)
                 self._sequence.next_seq = row.seq + 1
                 continue
-            if beside != (row.kind, row.at):
+            if (beside[0].encode(), beside[1]) != (row.kind, row.at):
                 reason = f"the line of event {row.seq} has another kind or time than its row"
                 self._row_faults.setdefault(FaultCode.ROW_DIFFERS, reason)
         self._digest.update(b"\n".join([*(row.line for row in page), b""]))
@@ -281,6 +283,16 @@ class _Comparison:
         self._check_name(view)
         if sum(len(line) + 1 for _, line in view.amends) != view.amend_bytes:
             self._row_faults[FaultCode.AMENDS_DIFFER] = "the amend lines are not as long as the session says"
+
+    def _check_beginning(self, view: View) -> None:
+        try:
+            said = Beginning.of(header_of(view.header.encode()))
+        except LineDamage as damage:
+            self._row_faults[FaultCode.ROW_DIFFERS] = f"the stored header does not hold: {damage}"
+            return
+        if differing := said.differing(Beginning.of(view.session)):
+            message = f"the row of the session differs from its header in {', '.join(differing)}"
+            self._row_faults[FaultCode.BEGINNING_DIFFERS] = message
 
     def _check_name(self, view: View) -> None:
         try:
@@ -338,6 +350,10 @@ class _Comparison:
         except OSError:
             return False  # as is noted already
         if reading.damage is not None or reading.header is None or reading.header.id != self._ulid:
+            return False
+        try:
+            Beginning.of(reading.header)
+        except LineDamage:
             return False
         if view.has_ended:
             return reading.footer is not None

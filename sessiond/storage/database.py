@@ -6,6 +6,7 @@ database file or its `-shm` in this process, for closing such a descriptor would
 
 from __future__ import annotations
 
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ SQLITE_BACKPORTS = {(3, 44): 6, (3, 50): 7}
 SQLITE_WITHDRAWN = {(3, 52, 0)}
 
 CORRUPTION = (apsw.CorruptError, apsw.NotADBError)
+DAMAGE = (*CORRUPTION, apsw.SQLError)
+"""What reading comes to where the database is not whole; the last: a table or a column is not there."""
 
 
 class SchemaIsNewer(StartupRefused):
@@ -53,6 +56,15 @@ def version_is_safe(version: str) -> bool:
     return (major, minor, patch) >= SQLITE_FIXED or (backport is not None and patch >= backport)
 
 
+def require_file(path: Path, disk: Disk) -> None:
+    """Raises StartupRefused if what has the name of the database is a directory, or a link, or the like."""
+    if disk.file_size(path) is not None and not disk.is_file(path):
+        raise StartupRefused(
+            f"{path} is no file",
+            "move it away; the next start builds the database anew from the files of the sessions",
+        )
+
+
 def check_library(version: str | None = None) -> None:
     """Refuse to run on an SQLite that can corrupt its write-ahead log."""
     version = version or apsw.sqlite_lib_version()
@@ -70,6 +82,27 @@ def migrations() -> list[str]:
         (entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda e: e.name
     )
     return [script.read_text(encoding="utf-8") for script in scripts]
+
+
+def expect_any_line(connection: apsw.Connection) -> None:
+    """Have SQLite not look for a text in the lines of events, on a connection that needs none.
+
+    One line that is no JSON would otherwise end what goes through all of them, as SQLite's own check does.
+    """
+    connection.create_scalar_function("->>", lambda *_: None, 2, deterministic=True)
+
+
+def lacking(connection: apsw.Connection, scripts: list[str]) -> list[str]:
+    """The tables, indexes and single facts that a database has after these scripts, and this one has not."""
+    with closing(apsw.Connection(":memory:")) as pattern:
+        for script in scripts:
+            pattern.execute(script)
+        sql = "SELECT CAST(type || ' ' || name AS BLOB) FROM sqlite_schema"
+        lacks = set(rows(pattern, sql)) - set(rows(connection, sql))
+        if not lacks and rows(pattern, "SELECT 1 FROM sqlite_schema WHERE name = 'fact'"):
+            sql = "SELECT CAST('fact ' || name AS BLOB) FROM fact"
+            lacks = set(rows(pattern, sql)) - set(rows(connection, sql))
+    return sorted(name.decode() for (name,) in lacks)
 
 
 class Database:
@@ -104,13 +137,18 @@ class Database:
         connection.execute("PRAGMA mmap_size = 0")
         connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
         connection.execute("PRAGMA secure_delete = ON")
+        expect_any_line(connection)
 
     def migrate(self) -> None:
-        """Bring the schema up to date, one transaction a step, after a copy beside the database."""
+        """Bring the schema up to date, one transaction a step, after a copy beside the database.
+
+        Raises apsw.CorruptError if the database is not of the schema that it says it is.
+        """
         scripts = migrations()
         found: int = self.connection.execute("PRAGMA user_version").get
         if found > len(scripts):
             raise SchemaIsNewer(self.path, found, len(scripts))
+        self._require_whole(scripts[:found])
         if 0 < found < len(scripts):
             self._copy(self.path.with_name(f"{self.path.name}.before-schema-{len(scripts)}"))
         for number, script in enumerate(scripts[found:], found + 1):
@@ -123,6 +161,12 @@ class Database:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
+
+    def _require_whole(self, scripts: list[str]) -> None:
+        if not scripts and rows(self.connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
+            raise apsw.CorruptError("it has tables, and no schema")
+        if lacks := lacking(self.connection, scripts):
+            raise apsw.CorruptError(f"it lacks {', '.join(lacks)}")
 
     def _copy(self, target: Path) -> None:
         if self._disk.file_size(target) is not None:

@@ -13,7 +13,7 @@ import apsw
 
 from sessiond.clock import Clock
 from sessiond.errors import StartupRefused, StorageFailed
-from sessiond.storage.database import CORRUPTION, Database, check_library
+from sessiond.storage.database import CORRUPTION, Database, check_library, require_file
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.recovery import Progress, Recovery
@@ -91,6 +91,7 @@ class DataDirectory:
         progress: Progress | None,
     ) -> DataDirectory:
         disk = session_files.disk
+        require_file(path / DATABASE_NAME, disk)
         _set_log_aside(path, session_files, clock.now())
         database = Database(path / DATABASE_NAME, disk, vfs)
         try:

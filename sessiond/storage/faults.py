@@ -23,6 +23,7 @@ class FaultCode(StrEnum):
     COUNTS_DIFFER = "counts_differ"
     DIGEST_DIFFERS = "digest_differs"
     NAME_DIFFERS = "name_differs"
+    BEGINNING_DIFFERS = "beginning_differs"
     AMENDS_DIFFER = "amends_differ"
     FILE_MISSING = "file_missing"
     FILE_UNREADABLE = "file_unreadable"

@@ -15,6 +15,7 @@ import msgspec
 
 from sessiond.clock import parse_time
 from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
+from sessiond.storage.beginning import take_beginning
 from sessiond.storage.catalog import last_position
 from sessiond.storage.database import rows
 from sessiond.storage.disk import Disk
@@ -67,12 +68,14 @@ def is_newer(disk: Disk, path: Path, view: View, digest_of: Callable[[int], str]
 def take_rows(connection: apsw.Connection, disk: Disk, path: Path, view: View) -> int:
     """Bring the rows of a session in line with its file, in one transaction; returns how many it has now.
 
-    Raises apsw.Error and OSError.
+    Raises apsw.Error, OSError, and LineDamage for a header that says nothing.
     """
     with connection:
         reading = FileReading(disk, path, _row_taker(connection, view.row_id))
         assert reading.damage is None, "it held together when it was compared"
+        assert reading.header is not None
         _take_counts(connection, view.row_id, reading)
+        take_beginning(connection, view.row_id, reading.header)
         _take_names(connection, view, reading)
         if reading.footer is not None:
             _take_end(connection, view.row_id, reading.footer)
@@ -96,12 +99,12 @@ def _row_taker(connection: apsw.Connection, row_id: int) -> Callable[[int, str, 
 
     def take(seq: int, kind: str, at: int, line: bytes) -> None:
         nonlocal position
-        sql = "SELECT kind, at, CAST(line AS BLOB) FROM event WHERE session_id = ? AND seq = ?"
+        sql = "SELECT CAST(kind AS BLOB), at, CAST(line AS BLOB) FROM event WHERE session_id = ? AND seq = ?"
         found = rows(connection, sql, (row_id, seq))
         if not found:
             position += 1
             connection.execute(INSERT_EVENT, (position, row_id, seq, kind, at, line.decode()))
-        elif found[0] != (kind, at, line):
+        elif found[0] != (kind.encode(), at, line):
             sql = "UPDATE event SET kind = ?, at = ?, line = ? WHERE session_id = ? AND seq = ?"
             connection.execute(sql, (kind, at, line.decode(), row_id, seq))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import apsw
 
-from sessiond.storage.catalog import get_session
+from sessiond.storage.catalog import RowDamaged, get_session
 from sessiond.storage.database import rows
 from sessiond.storage.encoding import footer_line, header_line
 from sessiond_client.wire.messages import Session, Status
@@ -25,7 +25,7 @@ _VIEW = """
     WHERE ulid = ? AND shelf IN ('kept', 'trashed')
 """
 _PAGE = """
-    SELECT seq, kind, at, CAST(line AS BLOB) FROM event
+    SELECT CAST(seq AS INTEGER), CAST(kind AS BLOB), at, coalesce(CAST(line AS BLOB), x'') FROM event
     WHERE session_id = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?
 """
 
@@ -34,7 +34,7 @@ class EventRow(NamedTuple):
     """A row of the table `event`; the line is without its newline."""
 
     seq: int
-    kind: str
+    kind: bytes
     at: int
     line: bytes
 
@@ -80,7 +80,7 @@ class View(NamedTuple):
 def take_view(connection: apsw.Connection, ulid: str) -> View | None:
     """The view of a session, None if there is none to see.
 
-    Raises ValueError (also UnicodeDecodeError and msgspec's) if the row does not say what a session is.
+    Raises ValueError (RowDamaged, or UnicodeDecodeError) if the row does not say what a session is.
     """
     view = None
     with connection:
@@ -92,7 +92,10 @@ def _view(connection: apsw.Connection, ulid: str) -> View | None:
     session = get_session(connection, ulid)
     if session is None:
         return None
-    row_id, shelf, header, synced_bytes, sealed, amend_bytes, unsettled = rows(connection, _VIEW, (ulid,))[0]
+    found = rows(connection, _VIEW, (ulid,))
+    if not found or not isinstance(found[0][2], str) or not all(isinstance(it, int) for it in found[0][3:]):
+        raise RowDamaged("it does not say what file the session has")
+    row_id, shelf, header, synced_bytes, sealed, amend_bytes, unsettled = found[0]
     sql = "SELECT position, CAST(line AS BLOB) FROM amend WHERE session_id = ? ORDER BY position"
     amends = rows(connection, sql, (row_id,))
     return View(

@@ -12,12 +12,14 @@ import apsw
 import pytest
 
 from sessiond.clock import Clock
+from sessiond.storage.catalog import get_session, list_sessions
 from sessiond.storage.checking import AtRest, Checking, leftovers
+from sessiond.storage.database import expect_any_line, open_reader
 from sessiond.storage.disk import Disk
 from sessiond.storage.faults import FaultCode
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.rebuilding import rebuild
-from sessiond_client.wire.messages import Fault
+from sessiond_client.wire.messages import Fault, List
 from tests import checker
 from tests.crash.damaged import OPEN, SEALED, commit, ended, faults, make, mend, opened, started
 from tests.running import ROOT
@@ -30,6 +32,7 @@ def sql(*statements: str) -> Callable[[Path], None]:
 
     def damage(path: Path) -> None:
         with closing(apsw.Connection(str(path / "sessiond.db"))) as connection:
+            expect_any_line(connection)
             for statement in statements:
                 connection.execute(statement.format(sealed=SEALED, open=OPEN))
 
@@ -142,6 +145,18 @@ CASES = {
     "stored header": Case(
         sql("UPDATE session SET header = 'x' WHERE ulid = '{open}'"), {"row_differs"}, "rows of the"
     ),
+    "no JSON": Case(
+        sql(f"UPDATE event SET line = '{{{{' WHERE seq = 0 AND session_id = {OF_SEALED}"),
+        {"row_differs", "digest_differs"},
+        "rows of the",
+    ),
+    "beginning": Case(
+        sql(
+            "UPDATE session SET started_at = 7, source = 'shell', hostname = 'evil', cwd = '/x', env = '{{}}'"
+        ),
+        {"beginning_differs"},
+        "rows of the",
+    ),
     "milestone": Case(state(b'"9"'), {"state_differs"}, "--mend"),
     "short state": Case(state(b""), {"state_differs"}, "next start"),
 }
@@ -176,12 +191,87 @@ def test_a_fault_is_found_says_what_mends_it_and_is_mended_by_that(path: Path, c
     assert len(mended[OPEN]) == len(lines[OPEN])
 
 
-def test_a_row_that_says_nothing_of_a_session_needs_the_whole_database_built_anew(path: Path) -> None:
-    sql("UPDATE session SET source = 'nowhere' WHERE ulid = '{sealed}'")(path)
+SAYS_NOTHING = {
+    "source": "'nowhere'",
+    "status": "'bogus'",
+    "meta": "'x'",
+    "env": "'{{\"A\":7}}'",
+    "name": "CAST(x'ff' AS TEXT)",
+    "cwd": "x'ff'",
+    "started_at": "1 << 62",
+    "digest": "NULL",
+    "previous_names": "'{{}}'",
+    "header": "x'00'",
+}
+
+
+@pytest.mark.parametrize("column", SAYS_NOTHING)
+def test_a_row_that_says_nothing_of_a_session_needs_the_database_built_anew_and_hides_no_other(
+    path: Path, column: str
+) -> None:
+    sql(f"UPDATE session SET {column} = {SAYS_NOTHING[column]} WHERE ulid = '{{sealed}}'")(path)
+    in_file(OPEN, b"one", b"One")(path)
+
+    found = {each.session: each for each in faults(path)}
+
+    assert {ulid: each.code for ulid, each in found.items()} == {SEALED: "row_differs", OPEN: "line_differs"}
+    assert "`sessiond rebuild` sets the database aside" in found[SEALED].repair
+
+
+@pytest.mark.parametrize("column", [column for column in SAYS_NOTHING if column != "header"])
+def test_a_row_that_says_nothing_is_left_out_of_a_list_and_counted(path: Path, column: str) -> None:
+    sql(f"UPDATE session SET {column} = {SAYS_NOTHING[column]} WHERE ulid = '{{sealed}}'")(path)
+
+    with closing(open_reader(path / "sessiond.db")) as connection:
+        for limit in (1, 2):
+            found = list_sessions(connection, List(id=1, limit=limit), [], [])
+            assert ([each.ulid for each in found[0]], *found[1:]) == ([OPEN], None, 1)
+        with pytest.raises(ValueError, match=r"."):
+            get_session(connection, SEALED)
+
+
+@pytest.mark.parametrize("column", ["ulid", "shelf"])
+def test_a_row_that_no_session_can_be_found_by_is_told(path: Path, column: str) -> None:
+    sql(f"UPDATE session SET {column} = x'ff' WHERE ulid = '{{sealed}}'")(path)
+
+    told = next(each for each in faults(path) if each.code == "row_differs")
+
+    assert told.session is None
+    assert "row 1 does not say" in told.message
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM fact WHERE name = 'state_bytes'", "DELETE FROM fact", "DROP TABLE event",
+        "DROP TABLE receipt", "DROP INDEX session_by_name", "PRAGMA user_version = 0",
+    ],
+)  # fmt: skip
+def test_a_database_that_lacks_something_is_damaged_and_the_next_start_builds_it_anew(
+    path: Path, statement: str
+) -> None:
+    lines = checker.lines_in_database(path)
+    sql(statement)(path)
+
+    assert "database_damaged" in {each.code for each in faults(path)}
+    with opened(path):
+        pass
+
+    assert faults(path) == []
+    assert checker.lines_in_database(path) == lines
+
+
+def test_a_database_with_nothing_in_it_is_built_anew_by_the_next_start(path: Path) -> None:
+    lines = checker.lines_in_database(path)
+    (path / "sessiond.db").write_bytes(b"")
 
     (found,) = faults(path)
-    assert (found.code, found.session) == ("row_differs", SEALED)
-    assert "`sessiond rebuild` sets the database aside" in found.repair
+    assert (found.code, found.message) == ("database_missing", "there are files, and nothing in the database")
+    with opened(path):
+        pass
+
+    assert faults(path) == []
+    assert checker.lines_in_database(path) == lines
 
 
 def test_where_neither_copy_is_whole_both_are_left_as_they_are(path: Path) -> None:

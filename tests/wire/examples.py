@@ -248,6 +248,7 @@ _REPLIES: dict[str, messages.AnyReply] = {
     "session-none": messages.SessionReply(id=5, session=None),
     "sessions": messages.Sessions(id=7, sessions=[RECORDING], next="cursor"),
     "sessions-last": messages.Sessions(id=7, sessions=[]),
+    "sessions-unreadable": messages.Sessions(id=7, sessions=[], unreadable=1),
     "events-read": messages.Events(
         id=8,
         events=[SHORT_LINE],

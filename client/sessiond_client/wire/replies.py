@@ -60,10 +60,14 @@ class SessionReply(Reply, tag="session", kw_only=True, frozen=True):
 
 
 class Sessions(Reply, tag="sessions", kw_only=True, frozen=True):
-    """Answers `list`, newest first; `next` is the `before` of the next page, null on the last one."""
+    """Answers `list`, newest first; `next` is the `before` of the next page, null on the last one.
+
+    `unreadable` counts sessions that are left out: what the database has of them is damaged.
+    """
 
     sessions: list[Session]
     next: str | None = None
+    unreadable: int | UnsetType = UNSET
 
     def __iter__(self) -> Iterator[Session]:
         """The sessions of this page."""

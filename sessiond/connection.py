@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 from sessiond import processes
 from sessiond.channel import Channel
 from sessiond.decoding import BadMessage, decode_request
-from sessiond.errors import Refused, internal
+from sessiond.errors import Refused, StorageFailed, internal
 from sessiond.notices import Hangups
 from sessiond.storage.operations import Owner
 from sessiond_client.wire.framing import LINE_BYTES_MAX, LineBuffer, LineTooLong, encode_line
@@ -192,6 +192,8 @@ class Connection:
                 reply = await ask()
             except Refused as refusal:
                 reply = refusal.reply(request_id)
+            except StorageFailed:
+                raise
             except Exception:
                 logger.exception("a request failed")
                 reply = internal().reply(request_id)

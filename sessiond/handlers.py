@@ -398,22 +398,11 @@ class Handlers:
         if request.spool is None:
             connection.reply(self._welcome(request, msgspec.UNSET), size)
         else:
-            assert self._tasks is not None
-            self._tasks.start_soon(self._welcome_later, connection, request, request.spool, size)
+            # As a question: what this connection reads from now on is answered after it, with what waited.
+            connection.ask(request.id, size, partial(self._welcome_later, request, request.spool))
 
-    async def _welcome_later(
-        self, connection: Connection, request: messages.Hello, spool: str, size: int
-    ) -> None:
-        try:
-            reply: Reply = self._welcome(request, await self.take_over(spool))
-        except Refused as refusal:
-            reply = refusal.reply(request.id)
-        except StorageFailed:
-            raise
-        except Exception:
-            logger.exception("a request failed", extra={"request": "Hello"})
-            reply = internal().reply(request.id)
-        connection.reply(reply, size)
+    async def _welcome_later(self, request: messages.Hello, spool: str) -> Reply:
+        return self._welcome(request, await self.take_over(spool))
 
     def _welcome(self, request: messages.Hello, waiting: int | msgspec.UnsetType) -> messages.Welcome:
         return messages.Welcome(

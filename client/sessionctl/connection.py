@@ -9,10 +9,11 @@ from sessiond_client.client import Client
 NAME = f"sessionctl/{__version__}"
 
 
-def connect(*, autostart: bool | None = None, spool: bool = False) -> Client:
+def connect(*, autostart: bool | None = None, spool: bool | None = False) -> Client:
     """A client of the user's daemon, which is started if need be and allowed.
 
-    With `spool`, what can wait does so where no daemon answers.
+    With `spool`, what can wait does so where no daemon answers. What waits there already is stored first,
+    and so read; but for None, of one who only asks how the daemon is.
     """
     return Client.connect(autostart=autostart, name=NAME, spool=spool)
 

@@ -57,10 +57,11 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
     Tasks may share it; their requests travel together. It does not survive a fork.
     """
 
-    def __init__(self, link: AsyncLink, timeout: float, spool: bool) -> None:
+    def __init__(self, link: AsyncLink, timeout: float, spool: bool | None) -> None:
         self._link = link
         self._timeout = timeout
-        self._courier = AsyncCourier(link, timeout, spool_of(link) if spool else None)
+        link.spool = None if spool is None else spool_of(link)
+        self._courier = AsyncCourier(link, timeout, link.spool if spool else None)
 
     @classmethod
     def connect(
@@ -70,14 +71,15 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
         autostart: bool | None = None,
         timeout: float = TIMEOUT_SECONDS,
         name: str = CLIENT_NAME,
-        spool: bool = True,
+        spool: bool | None = True,
     ) -> AbstractAsyncContextManager[Self]:
         """Connect to the daemon at `path` (default: the user's), starting it if need be.
 
         `autostart` None: unless `SESSIOND_AUTOSTART` is 0. `timeout` is what every later verb may take in
         all. With `spool`, where no daemon can be reached this returns all the same, and `start`, `append` and
-        `end` are kept on disk until one takes them over; without, it raises `DaemonUnavailable`. Raises
-        `ProtocolError` if the daemon speaks another version.
+        `end` are kept on disk until one takes them over; without, it raises `DaemonUnavailable`. Either way
+        it returns only once the daemon has what waited there before, so that this is read, too; with None it
+        does not wait for that. Raises `ProtocolError` if the daemon speaks another version.
         """
         return cls._connected(AsyncLink(Connector(path, autostart), name), timeout, spool)
 
@@ -252,7 +254,7 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
 
     @classmethod
     @asynccontextmanager
-    async def _connected(cls, link: AsyncLink, timeout: float, spool: bool) -> AsyncIterator[Self]:
+    async def _connected(cls, link: AsyncLink, timeout: float, spool: bool | None) -> AsyncIterator[Self]:
         """A client while its tasks run. The caller's own exception leaves as it is, in no group."""
         client = cls(link, timeout, spool)
         await client._courier.greet()

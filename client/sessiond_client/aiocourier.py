@@ -51,7 +51,6 @@ class AsyncCourier:
         self._welcomed: _Caller | None = None
         self._failure = DaemonUnavailable(self._path, "nothing was tried yet")
         self._retry_at = 0.0
-        link.spool = spool
 
     async def greet(self) -> None:
         """Connect and wait for the greeting. Raises `DaemonUnavailable` where there is no spool."""

@@ -15,6 +15,7 @@ import anyio
 
 from sessiond_client.autostart import BACKOFF_SECONDS_FIRST, BACKOFF_SECONDS_MAX, Connector, NotYet
 from sessiond_client.errors import DaemonUnavailable, RequestFailed, SessiondError
+from sessiond_client.link import silence
 from sessiond_client.protocol import Protocol
 from sessiond_client.ulids import new_ulid
 from sessiond_client.wire.messages import AnyReply, ErrorCode
@@ -69,11 +70,11 @@ class AsyncLink:
             self.reason = reason.reason
             self.listening = reason.listening
             raise
-        self.reason = "it accepts, but does not answer"
         self.listening = True
         self._outbox.clear()
         if self.spool is not None:
             self.protocol.spool = self.spool.hand_over()
+        self.reason = silence(self.protocol.spool)
         self.send(self.protocol.opening())
 
     def greet_again(self) -> None:

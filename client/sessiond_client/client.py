@@ -59,9 +59,14 @@ class Client(Catalogue, Archive):
     Threads may share it. A process forked from this one gets a connection of its own on first use.
     """
 
-    def __init__(self, link: Link, spool: bool) -> None:
+    def __init__(self, link: Link, spool: bool | None) -> None:
         self._link = link
-        self._courier = Courier(link, spool_of(link) if spool else None)
+        self._spool = spool
+        self._courier = self._new_courier()
+
+    def _new_courier(self) -> Courier:
+        self._link.spool = None if self._spool is None else spool_of(self._link)
+        return Courier(self._link, self._link.spool if self._spool else None)
 
     @classmethod
     def connect(
@@ -71,14 +76,15 @@ class Client(Catalogue, Archive):
         autostart: bool | None = None,
         timeout: float = TIMEOUT_SECONDS,
         name: str = CLIENT_NAME,
-        spool: bool = True,
+        spool: bool | None = True,
     ) -> Self:
         """Connect to the daemon at `path` (default: the user's), starting it if need be.
 
         `autostart` None: unless `SESSIOND_AUTOSTART` is 0. `timeout` is what every later verb may take in
         all. With `spool`, where no daemon can be reached this returns all the same, and `start`, `append` and
-        `end` are kept on disk until one takes them over; without, it raises `DaemonUnavailable`. Raises
-        `ProtocolError` if the daemon speaks another version.
+        `end` are kept on disk until one takes them over; without, it raises `DaemonUnavailable`. Either way
+        it returns only once the daemon has what waited there before, so that this is read, too; with None it
+        does not wait for that. Raises `ProtocolError` if the daemon speaks another version.
         """
         client = cls(Link(Connector(path, autostart), timeout, name), spool)
         client._courier.greet()
@@ -266,7 +272,7 @@ class Client(Catalogue, Archive):
         """In a forked child: a fresh lock too, for another thread of the parent may have held the old one."""
         if self._link.inherited:
             self._link.renew()
-            self._courier = Courier(self._link, spool_of(self._link) if self._courier.spool else None)
+            self._courier = self._new_courier()
 
 
 def spool_of(link: Link | AsyncLink) -> Spool:

@@ -36,7 +36,6 @@ class Courier:
         self._turn = threading.Lock()
         self._failure = DaemonUnavailable(link.connector.path, "nothing was tried yet")
         self._retry_at = 0.0
-        link.spool = spool
 
     def greet(self) -> None:
         """Connect and wait for the greeting. Raises `DaemonUnavailable` where there is no spool."""

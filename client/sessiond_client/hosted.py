@@ -192,7 +192,7 @@ class HostedSessions:
         with self._changing:
             if self._connected is None:
                 self._connected = Client.connect(
-                    self._path, autostart=self._autostart, timeout=self._budget, spool=False
+                    self._path, autostart=self._autostart, timeout=self._budget, spool=None
                 )
             return self._connected
 

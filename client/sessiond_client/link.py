@@ -108,7 +108,7 @@ class Link:
                     raise DaemonUnavailable(self.connector.path, hung_up, listening=True) from None
 
     def _silent(self) -> DaemonUnavailable:
-        return DaemonUnavailable(self.connector.path, "it accepts, but does not answer", listening=True)
+        return DaemonUnavailable(self.connector.path, silence(self.protocol.spool), listening=True)
 
     def exchange(self, request: Request[Any], seconds: float, deadline: float) -> AnyReply:
         """Send a request and wait for its reply, over as many connections as it takes until `deadline`.
@@ -235,3 +235,10 @@ class Link:
         except SessiondError:
             self.close()
             raise
+
+
+def silence(spool: str | None) -> str:
+    """Why a daemon that accepts may not have greeted us yet, who sent it to this spool first."""
+    if spool is None:
+        return "it accepts, but does not answer"
+    return f"it accepts, but does not answer; it may still be taking over what waits in {spool}"

@@ -219,7 +219,7 @@ class Spool:
             self._let_go += self._in_file
             self._in_file = 0
             self._left_by_another = False
-            return str(self.directory) if self._let_go or leftovers(self.directory) else None
+            return str(self.directory) if self._let_go or _others_wait(self.directory) else None
 
     def let_go(self) -> None:
         """Let go of what was written without telling the daemon, which may find it; the next hello tells."""
@@ -278,6 +278,17 @@ def leftovers(directory: Path) -> list[Path]:
     except OSError:
         return []
     return [directory / name for name in sorted(names)]
+
+
+def _others_wait(directory: Path) -> bool:
+    """Whether files wait in a spool that the daemon takes over: in one that is open to others it does not."""
+    if not leftovers(directory):
+        return False
+    try:
+        os.close(open_private(directory))
+    except OSError:
+        return False
+    return True
 
 
 def _room(descriptor: int, directory: Path, length: int) -> int:

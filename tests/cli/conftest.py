@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -34,6 +37,16 @@ class Sessionctl:
             timeout=SECONDS_MAX,
             **source,
         )
+
+    def stop_daemon(self) -> None:
+        """End the daemon that a call has started."""
+        pid = self.json("status")[0]["pid"]
+        pidfd = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGTERM)
+            select.select([pidfd], [], [], SECONDS_MAX)
+        finally:
+            os.close(pidfd)
 
     def out(self, *arguments: str, stdin: bytes | None = None, **variables: str) -> str:
         """Standard output of a call that must succeed quietly."""

@@ -58,6 +58,21 @@ def test_the_next_command_after_the_daemon_has_come_finds_what_was_kept(
     assert alone.out("append", ulid, "note", "live") == "0\n"
 
 
+@pytest.mark.parametrize("command", ["show", "list"])
+def test_what_is_read_by_the_command_that_starts_the_daemon_has_what_waited(
+    alone: Sessionctl, command: str
+) -> None:
+    ulid = alone("start", "kept", "--detach").stdout.decode().strip()
+    alone("append", ulid, "output", "-", stdin=b"line\n" * 2000)
+    alone("end", ulid)
+
+    read = alone(command, *([] if command == "list" else [ulid]), SESSIOND_AUTOSTART="1")
+    alone.stop_daemon()
+
+    assert (read.returncode, read.stderr) == (0, b"")
+    assert (b"kept" if command == "list" else b"line") in read.stdout
+
+
 def test_json_says_that_it_waits(alone: Sessionctl) -> None:
     started = json.loads(alone("start", "x", "--detach", "--json").stdout)
     appended = json.loads(alone("append", SESSION, "note", "y", "--json").stdout)

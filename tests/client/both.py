@@ -18,14 +18,14 @@ from sessiond_client import AsyncClient, AsyncRecordingSession, Client
 
 
 @contextmanager
-def connected(asynchronous: bool, path: Path, timeout: float = 30) -> Iterator[Client]:
+def connected(asynchronous: bool, path: Path, timeout: float = 30, spool: bool = True) -> Iterator[Client]:
     """A client of either kind, connected to the daemon at `path`."""
     if not asynchronous:
-        with Client.connect(path, autostart=False, timeout=timeout) as client:
+        with Client.connect(path, autostart=False, timeout=timeout, spool=spool) as client:
             yield client
         return
     with start_blocking_portal("asyncio") as portal:
-        connecting = AsyncClient.connect(path, autostart=False, timeout=timeout)
+        connecting = AsyncClient.connect(path, autostart=False, timeout=timeout, spool=spool)
         with portal.wrap_async_context_manager(connecting) as awaited:
             yield cast("Client", _Awaited(portal, awaited))
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests.checker import check, texts
+from tests.client.both import connected
 from tests.peer import Peer
-from tests.running import RunningDaemon
+from tests.running import RunningDaemon, environ_for
 
 LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -33,6 +34,8 @@ def ulid(number: int) -> str:
 
 PRODUCER, OTHER = ulid(1), ulid(2)
 SESSION = ulid(100)
+MANY = 5000
+"""So many lines take a while."""
 
 
 class SpoolFile:
@@ -125,6 +128,43 @@ def test_lines_of_several_producers_are_done_in_the_order_of_their_writing(
     collected(daemon, home)
 
     assert texts(daemon.data_dir, SESSION) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_whoever_connects_reads_what_waited_before(
+    start_daemon: Callable[[], RunningDaemon],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asynchronous: bool,
+    keeps: bool,
+) -> None:
+    SpoolFile(home).start().append(*map(str, range(MANY)))
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, environ_for(home)[name])
+
+    daemon = start_daemon()
+
+    with connected(asynchronous, daemon.socket, spool=keeps) as client:
+        assert client.count(SESSION).events == MANY
+
+
+def test_what_is_read_behind_a_hello_waits_for_it_and_what_does_not_concern_it_does_not(
+    start_daemon: Callable[[], RunningDaemon], home: Path
+) -> None:
+    spooled = SpoolFile(home).start().append(*map(str, range(MANY)))
+    daemon = start_daemon()
+    peer, other = daemon.peer(), daemon.peer()
+
+    peer.send("hello", protocol=1, id=1, spool=str(spooled.directory))
+    peer.send("count", id=2, session=SESSION)
+
+    assert other.call("status")["type"] == "status"
+    assert [(it["id"], it["type"]) for it in (peer.receive(), peer.receive())] == [
+        (1, "welcome"),
+        (2, "counted"),
+    ]
+    assert peer.call("count", session=SESSION)["events"] == MANY
 
 
 def test_lines_that_are_marked_are_not_done(start_daemon: Callable[[], RunningDaemon], home: Path) -> None:

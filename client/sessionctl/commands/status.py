@@ -30,7 +30,7 @@ def command(as_json: bool) -> int:
     """
     spooled = len(leftovers(paths.spool_dir(paths.socket_path())))
     try:
-        with connect(autostart=False) as client:
+        with connect(autostart=False, spool=None) as client:
             health = client.status()
             path = client.path
     except DaemonUnavailable as error:

@@ -110,7 +110,7 @@ class Feeder:
 
     def _connected(self) -> Client:
         if self._client is None:
-            self._client = Client.connect(timeout=REQUEST_SECONDS, name="sessionctl-feed", spool=False)
+            self._client = Client.connect(timeout=REQUEST_SECONDS, name="sessionctl-feed", spool=None)
         return self._client
 
     def _late(self) -> bool:

@@ -58,12 +58,20 @@ class SpoolFile:
         """Whether there is a file: as long as anything in it is not delivered, also after `leave`."""
         return self._undelivered > 0
 
-    def write(self, line: bytes) -> int:
-        """Add a line; returns where it stands. Raises `OSError`, and the file is then as before."""
+    def write(self, line: bytes, room: int = 0) -> int:
+        """Add a line; returns where it stands. Raises `OSError`, and the file is then as before.
+
+        So it does, too, where a line of `room` bytes would not fit: one that was refused goes first.
+        """
+        length = max(len(line), room)
         try:
-            file = self._open(len(line)) if self._file is None else self._file
-            self._reserve(len(line))
+            file = self._open(length) if self._file is None else self._file
+            self._reserve(length)
+            if room > len(line):
+                os.posix_fallocate(file, self._end, room)
             _write_all(file, line, self._end)
+            if room > len(line):
+                os.ftruncate(file, self._end + len(line))
         except OSError:
             self._cut()
             raise
@@ -157,6 +165,7 @@ class Spool:
     """The requests of one client that wait. Any thread may call it.
 
     `away`: what comes next waits here, too, until all that waits is taken over, for nothing may overtake it.
+    Nor may a small request overtake a larger one that found no room: it is refused until that would fit.
     """
 
     def __init__(self, directory: Path, producer: str, client: str) -> None:
@@ -170,6 +179,7 @@ class Spool:
         self._in_file = 0
         self._let_go = 0
         self._left_by_another = False
+        self._refused_bytes = 0
 
     @property
     def waiting(self) -> int:
@@ -232,6 +242,7 @@ class Spool:
         with self._lock:
             if not welcome.waiting:
                 self._let_go = 0
+                self._refused_bytes = 0
 
     def _write(self, line: bytes) -> None:
         if self._file is None:
@@ -241,9 +252,11 @@ class Spool:
             self._file = SpoolFile(self.directory, FileName(self._producer, self._number), self._client)
         start = None
         try:
-            start = self._file.write(line)
+            start = self._file.write(line, self._refused_bytes)
             self._file.sync()
+            self._refused_bytes = 0
         except OSError:
+            self._refused_bytes = max(self._refused_bytes, len(line))
             if start is not None:
                 self._file.take_back(start)
             if not self._file.kept:
@@ -258,6 +271,10 @@ def open_private(directory: Path) -> int:
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
         _sync_directory(directory.parent)
+    about = directory.lstat()
+    if not stat.S_ISDIR(about.st_mode):
+        kind = "a link: put what it leads to in its place" if stat.S_ISLNK(about.st_mode) else "no directory"
+        raise OSError(errno.ENOTDIR, f"{directory} is {kind}", str(directory))
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     about = os.fstat(descriptor)
     if about.st_uid == os.geteuid() and not about.st_mode & 0o077:

@@ -109,7 +109,7 @@ class Store:
             self._roll_back(transaction)
             if len(batch) == 1:
                 return Committed([internal()], [], 0, {}, self.lagging)
-            return _joined([self.commit([operation]) for operation in batch])
+            return _joined(self._commit_each(batch))
         self._next_position = transaction.next_position
         self._dirty = {}
         changed = dict.fromkeys(
@@ -121,6 +121,17 @@ class Store:
         return Committed(
             outcomes, [*(changed | transaction.changed)], transaction.event_count, self._dirty, self.lagging
         )
+
+    def _commit_each(self, batch: Sequence[Operation]) -> list[Committed]:
+        """Do each operation on its own; once the disk is full, what comes later overtakes nothing."""
+        parts: list[Committed] = []
+        for number, operation in enumerate(batch):
+            parts.append(self.commit([operation]))
+            if (refusal := parts[-1].refusal) is not None:
+                rest: list[Outcome] = [refusal] * (len(batch) - number - 1)
+                parts.append(Committed(rest, [], 0, {}, self.lagging, refusal))
+                break
+        return parts
 
     def _transact(self, transaction: Transaction, batch: Sequence[Operation]) -> list[Outcome]:
         try:

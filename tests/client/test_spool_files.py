@@ -85,10 +85,12 @@ def test_a_full_disk_leaves_nothing_half_written(
         except NotSpooled as error:
             resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
             print(kept, error)
-        try:
-            session.append("note", "." * 5000)
-        except NotSpooled:
-            session.append("note", "s")
+        for later in ("." * 5000, "s"):
+            try:
+                session.append("note", later)
+                print("overtaken")
+            except NotSpooled:
+                pass
     """
     done = subprocess.run(
         [sys.executable, "-c", code], env=environ, check=True, capture_output=True, text=True
@@ -97,13 +99,41 @@ def test_a_full_disk_leaves_nothing_half_written(
     kept = int(done.stdout.split()[0])
     assert "File too large" in done.stdout
     (file,) = files(home / "state" / "sessiond" / "spool")
-    assert file.read_bytes().count(b"\n") == kept + 3
+    assert file.read_bytes().count(b"\n") == kept + 2
+    assert "overtaken" not in done.stdout
     assert file.read_bytes().endswith(b"\n")
     start_daemon()
     with Client.connect(place, autostart=False) as client:
         wait_until(lambda: not file.exists())
         stored = texts(client, client.find("first").ulid)
-    assert [text and text[:2].rstrip(".") for text in stored] == [*map(str, range(kept)), "s"]
+    assert [text and text[:2].rstrip(".") for text in stored] == [*map(str, range(kept))]
+
+
+def test_nothing_smaller_overtakes_what_found_no_room(
+    start_daemon: Callable[[], RunningDaemon],
+    one_away: Client,
+    spool: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spool_module, "FILE_BYTES_MAX", 2000)
+    session = one_away.start(env={}, owner_pid=0)
+    session.append("note", "first")
+    before = files(spool)[0].read_bytes()
+    with pytest.raises(NotSpooled):
+        session.append("note", "large" * 400)
+
+    for later in (lambda: session.append("note", "small"), session.end):
+        with pytest.raises(NotSpooled, match="is full"):
+            later()
+    assert files(spool)[0].read_bytes() == before
+
+    monkeypatch.undo()
+    assert session.append("note", "large" * 400) == SPOOLED
+    session.append("note", "small")
+    session.end()
+    one_away.close()
+    start_daemon()
+    assert texts(one_away, session.ulid) == ["first", "large" * 400, "small"]
 
 
 def test_a_disk_that_cannot_sync_keeps_nothing(
@@ -145,7 +175,7 @@ def test_a_link_in_the_place_of_the_directory_is_not_followed(
     elsewhere.mkdir(mode=0o700)
     spool.symlink_to(elsewhere)
 
-    with pytest.raises(NotSpooled):
+    with pytest.raises(NotSpooled, match=f"{spool} is a link: put what it leads to in its place"):
         one_away.start()
 
     assert files(elsewhere) == []

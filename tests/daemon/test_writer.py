@@ -133,3 +133,15 @@ def test_a_fault_in_one_operation_costs_the_others_of_its_batch_nothing(tmp_path
     lines = (tmp_path / "sessions" / f"{SESSION}.ndjson").read_bytes().split(b"\n")
     assert len(lines) == 4
     check(tmp_path)
+
+
+def test_beside_a_fault_nothing_small_overtakes_what_the_full_disk_refused(tmp_path: Path) -> None:
+    directory, store = open_store(tmp_path)
+    directory.database.connection.execute("PRAGMA max_page_count = 1")  # as many as there are
+    fault = AppendEvents(session=SESSION, events=[None], received_at=0)  # type: ignore[list-item]
+
+    committed = store.commit([append("x" * 500_000), append("small"), fault])
+
+    assert [getattr(outcome, "code", None) for outcome in committed.outcomes] == [ErrorCode.DISK_FULL] * 3
+    assert store.commit([append("small")]).outcomes == [Appended(0, 0)]
+    directory.close()

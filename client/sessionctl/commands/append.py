@@ -130,13 +130,15 @@ def _append_lines(
             expect = None if expect is None else stored.last + 1
     except (LineTooLong, SessiondError, OSError) as error:
         code, message = (ExitCode.USAGE, str(error)) if isinstance(error, LineTooLong) else describe(error)
+        raise Failure(code, message + _kept(progress, error)) from error
+
+
+def _kept(progress: Progress, error: Exception) -> str:
+    """What became of the lines before a failure; a refusal says itself that nothing of it was stored."""
+    if progress.events:
         are = "is" if progress.events == 1 else "are"
-        kept = (
-            f"{counted(progress.events, 'line')} before {are} stored{_numbers(progress)}"
-            if progress.events
-            else "nothing is stored"
-        )
-        raise Failure(code, f"{message}; {kept}") from error
+        return f"; {counted(progress.events, 'line')} before {are} stored{_numbers(progress)}"
+    return "" if isinstance(error, SessiondError) else "; nothing is stored"
 
 
 def _numbers(progress: Progress) -> str:

@@ -17,13 +17,11 @@ from sessiond_client import spool as spool_module
 from sessiond_client.wire.spool import parse_name
 from tests.running import RunningDaemon, environ_for
 
-SECONDS = 1.0
-
 
 @pytest.fixture
 def one_away(place: Path) -> Iterator[Client]:
     """The blocking one; what the file is like is the same for both."""
-    with Client.connect(place, autostart=False, timeout=SECONDS) as client:
+    with Client.connect(place, autostart=False) as client:
         yield client
 
 
@@ -211,7 +209,7 @@ def test_a_link_planted_as_the_file_is_not_written_through(
 def test_two_clients_have_a_file_each(
     start_daemon: Callable[[], RunningDaemon], one_away: Client, place: Path, spool: Path
 ) -> None:
-    with Client.connect(place, autostart=False, timeout=SECONDS) as other:
+    with Client.connect(place, autostart=False) as other:
         mine, theirs = one_away.start(name="mine"), other.start(name="theirs", owner_pid=0)
         for number in range(3):
             mine.append("note", f"mine {number}")

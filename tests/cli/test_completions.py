@@ -22,8 +22,10 @@ PATIENT = [
     sys.executable,
     "-P",
     "-c",
-    "from sessionctl.installation import completion; from sessionctl.main import main;"
-    f" completion.ANSWER_SECONDS = {SECONDS_MAX}; main()",
+    (
+        "from sessionctl.installation import completion; from sessionctl.main import main;"
+        f" completion.ANSWER_SECONDS = {SECONDS_MAX}; main()"
+    ),
 ]
 """`sessionctl` that waits for the answers: on a busy machine a daemon may need longer than a user has."""
 

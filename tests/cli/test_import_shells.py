@@ -97,7 +97,8 @@ def test_what_zsh_has_kept_is_what_was_typed_and_how_long_it_took(tmp_path: Path
 
     found = entries(history, Format.ZSH)
     check(found, [LOOP, "sleep 1.1"], *span)
-    assert found[-1].duration in {SECOND, 2 * SECOND}
+    assert found[-1].duration is not None
+    assert 1 <= found[-1].duration // SECOND <= span[1] - span[0] + 1
     assert b"\x83" in history.read_bytes()
 
 

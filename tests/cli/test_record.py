@@ -233,7 +233,7 @@ FILL_UNTIL_FULL = """
 import os, select, sys
 os.set_blocking(1, False)
 written = 0
-while select.select([], [1], [], 0.5)[1]:
+while select.select([], [1], [], 3)[1]:
     try:
         written += os.write(1, b"x" * 1000)
     except BlockingIOError:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.cli.conftest import SESSIONCTL, Sessionctl
+from tests.cli.conftest import SECONDS_MAX, SESSIONCTL, Sessionctl
 from tests.cli.terminal import Terminal
 from tests.running import RunningDaemon
 
@@ -46,9 +46,9 @@ def wait_recorded(sessionctl: Sessionctl, kind: str) -> None:
 
 def taken_over(sessionctl: Sessionctl, home: Path) -> dict[str, Any]:
     """The one session there is, once nothing waits in the spool."""
-    for _ in range(200):
-        if not list((home / "state" / "sessiond" / "spool").glob("*")):
-            break
+    deadline = time.monotonic() + SECONDS_MAX
+    while list((home / "state" / "sessiond" / "spool").glob("*")):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     (session,) = sessionctl.json("list")
     return dict(session)

@@ -33,6 +33,11 @@ def connect(path: Path, timeout: float = 30) -> AbstractAsyncContextManager[Asyn
     return AsyncClient.connect(path, autostart=False, timeout=timeout, spool=False)
 
 
+def impatient(client: AsyncClient) -> None:
+    """From here on its calls end soon; that it was greeted may take longer."""
+    client._courier._timeout = 0.2
+
+
 async def test_a_session_is_recorded_and_read_back(daemon: RunningDaemon) -> None:
     async with connect(daemon.socket) as client:
         async with await client.start(name="nightly", tags=["a"]) as session:
@@ -182,7 +187,8 @@ async def test_a_request_without_an_answer_has_an_unknown_outcome(socket_path: P
         conversation.wait_for_end()
 
     with ScriptedPeer(socket_path, say_nothing):
-        async with connect(socket_path, timeout=0.2) as client:
+        async with connect(socket_path) as client:
+            impatient(client)
             with pytest.raises(ConnectionLost):
                 await client.ping()
 
@@ -193,7 +199,8 @@ async def test_what_was_never_sent_is_told_apart(socket_path: Path) -> None:
         conversation.receive()
 
     with ScriptedPeer(socket_path, hang_up):
-        async with connect(socket_path, timeout=0.2) as client:
+        async with connect(socket_path) as client:
+            impatient(client)
             with pytest.raises(ConnectionLost):
                 await client.ping()
             with pytest.raises(DaemonUnavailable):
@@ -282,9 +289,10 @@ async def test_an_unknown_session_cannot_be_followed(daemon: RunningDaemon) -> N
 
 
 async def test_a_follower_gives_up_when_the_daemon_stays_away(daemon: RunningDaemon) -> None:
-    async with connect(daemon.socket, timeout=0.3) as client:
+    async with connect(daemon.socket) as client:
         session = await client.start()
         async with session.follow() as events:
+            events._timeout = 0.2
             daemon.kill()
             with pytest.raises(ConnectionLost):
                 await anext(events)

@@ -33,6 +33,12 @@ def connect(path: Path, timeout: float = 30) -> Client:
     return Client.connect(path, autostart=False, timeout=timeout, spool=False)
 
 
+def impatient(client: Client) -> Client:
+    """From here on its calls end soon; that it was greeted and had a session may take longer."""
+    client._link.timeout = 0.2
+    return client
+
+
 def hang_up_on_the_next_request(conversation: Conversation) -> None:
     conversation.welcome()
     conversation.receive()
@@ -94,7 +100,7 @@ def test_a_request_without_an_answer_has_an_unknown_outcome(socket_path: Path) -
 
     with (
         ScriptedPeer(socket_path, say_nothing),
-        connect(socket_path, timeout=0.2) as client,
+        impatient(connect(socket_path)) as client,
         pytest.raises(ConnectionLost, match="the outcome is unknown"),
     ):
         client.ping()
@@ -109,7 +115,7 @@ def test_a_late_answer_is_not_taken_for_that_of_the_next_request(socket_path: Pa
         conversation.send("counted", id=next_one["id"], events=2, **counted)
 
     with ScriptedPeer(socket_path, answer_late):
-        client = connect(socket_path, timeout=0.2)
+        client = impatient(connect(socket_path))
         with pytest.raises(ConnectionLost):
             client.count(SESSION)
         client._link.timeout = 30
@@ -130,7 +136,7 @@ def test_a_request_that_was_given_up_is_not_sent_again(socket_path: Path) -> Non
         conversation.wait_for_end()
 
     with ScriptedPeer(socket_path, say_nothing, answer) as peer:
-        client = connect(socket_path, timeout=0.2)
+        client = impatient(connect(socket_path))
         with pytest.raises(ConnectionLost):
             client.append(SESSION, [event("prompt")])
         client._link.timeout = 30
@@ -142,7 +148,7 @@ def test_a_request_that_was_given_up_is_not_sent_again(socket_path: Path) -> Non
 
 def test_when_the_daemon_does_not_come_back_a_sent_request_is_lost(socket_path: Path) -> None:
     with ScriptedPeer(socket_path, hang_up_on_the_next_request):
-        client = connect(socket_path, timeout=0.3)
+        client = impatient(connect(socket_path))
 
         with pytest.raises(ConnectionLost):
             client.ping()
@@ -278,9 +284,10 @@ def test_a_session_that_was_ended_inside_its_block_stays_as_it_was_ended(client:
 
 
 def test_the_callers_own_exception_is_not_hidden_by_a_lost_daemon(daemon: RunningDaemon) -> None:
-    client = connect(daemon.socket, timeout=0.2)
+    client = connect(daemon.socket)
 
     def work(session: RecordingSession) -> None:
+        impatient(client)
         with session:
             daemon.kill()
             raise ZeroDivisionError

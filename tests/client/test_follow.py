@@ -79,11 +79,12 @@ def test_following_goes_on_across_restarts_of_the_daemon(daemon: RunningDaemon, 
 
 
 def test_a_follower_gives_up_when_the_daemon_stays_away(daemon: RunningDaemon) -> None:
-    with Client.connect(daemon.socket, autostart=False, timeout=0.3) as client:
+    with Client.connect(daemon.socket, autostart=False) as client:
         session = client.start()
         events = session.follow(after=-1)
         session.append("prompt")
         assert next(events).seq == 0
+        events._link.timeout = 0.2
 
         daemon.kill()
 

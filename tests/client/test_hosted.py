@@ -58,6 +58,15 @@ def test_a_host_records_lists_finds_and_labels(hosted: HostedSessions, client: C
     assert client.find("two").status is Status.COMPLETED
 
 
+def begun_and_impatient(daemon: RunningDaemon) -> HostedSessions:
+    """With a session, for which there was time; from here on nothing is waited for long."""
+    hosted = HostedSessions(daemon.socket, autostart=False, budget=30)
+    assert hosted.begin("one")
+    assert hosted._connected is not None
+    hosted._budget = hosted._connected._link.timeout = 0.2
+    return hosted
+
+
 def test_a_fork_goes_on_in_the_child_and_ends_the_parent(hosted: HostedSessions, client: Client) -> None:
     assert hosted.fork_from_current() is None
     hosted.begin("one", engine_base_url="http://e/")
@@ -137,8 +146,7 @@ def test_what_cannot_be_recorded_is_left_out(hosted: HostedSessions, event: dict
 
 
 def test_a_daemon_that_goes_away_costs_nothing_and_a_question_little(daemon: RunningDaemon) -> None:
-    hosted = HostedSessions(daemon.socket, autostart=False, budget=0.2)
-    assert hosted.begin("one")
+    hosted = begun_and_impatient(daemon)
     ulid = current(hosted)
     daemon.kill()
 
@@ -159,8 +167,7 @@ def test_a_daemon_that_goes_away_costs_nothing_and_a_question_little(daemon: Run
 
 
 def test_an_end_without_a_daemon_is_given_up(daemon: RunningDaemon) -> None:
-    hosted = HostedSessions(daemon.socket, autostart=False, budget=0.2)
-    assert hosted.begin("one")
+    hosted = begun_and_impatient(daemon)
     daemon.kill()
     assert hosted.record("prompt", "lost")
     began = time.monotonic()

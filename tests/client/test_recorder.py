@@ -147,7 +147,7 @@ def test_without_a_spill_directory_a_full_queue_holds_up_whoever_records(socket_
 
     with ScriptedPeer(socket_path, stall), recorder(socket_path) as record:
         taken = 0
-        while record.offer("output", LINE * 100, timeout=0.5):
+        while record.offer("output", LINE * 100, timeout=2):
             taken += 1
         blocked = threading.Thread(target=record, args=("output", LINE))
         blocked.start()

@@ -195,7 +195,7 @@ class Collector:
                 await self._in_thread(partial(self._finish, backlog, chunk, done, refused))
             if not self._is_stuck:
                 await self._end_rests()
-        except OSError as error:
+        except (OSError, Refused) as error:
             self._put_off(error)
         except StorageFailed:
             raise

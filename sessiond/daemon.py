@@ -49,7 +49,7 @@ from sessiond.searching import Searching
 from sessiond.server import Server
 from sessiond.settler import Settler
 from sessiond.storage.catalog import purged_ulids
-from sessiond.storage.database import rows
+from sessiond.storage.database import failing, rows
 from sessiond.storage.directory import DATABASE_NAME, DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
@@ -132,7 +132,8 @@ def _assemble(
 ) -> Parts:
     """What answers, around a writer and an index."""
     files = SessionFiles(config.data_dir, Disk()) if directory is None else directory.files
-    purged = [] if directory is None else purged_ulids(directory.database.connection)
+    with failing("reading what is to be purged"):
+        purged = [] if directory is None else purged_ulids(directory.database.connection)
     reader = Reader(config.data_dir / DATABASE_NAME)
     server = Server(lambda: writer.is_full)
     writer.on_room = server.look_again
@@ -365,9 +366,11 @@ async def _check_owners(
         "SELECT ulid, owner_pid, owner_start, owner_boot FROM session"
         " WHERE status = 'recording' AND owner_pid IS NOT NULL AND shelf = 'kept'"
     )
+    with failing("reading whose sessions record"):
+        recording = rows(directory.database.connection, sql)
     boot = processes.boot_id()
     gone: dict[str, EndReason] = {}
-    for ulid, pid, start, owner_boot in rows(directory.database.connection, sql):
+    for ulid, pid, start, owner_boot in recording:
         owner = Owner(pid, start, owner_boot)
         if processes.lives(owner):
             owners.watch(ulid, owner)

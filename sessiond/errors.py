@@ -113,6 +113,26 @@ def database_closed(error: Exception) -> Refused:
     )
 
 
+def database_missing(path: Path) -> Refused:
+    """There is nothing to read from, and whoever reads makes nothing."""
+    return Refused(
+        ErrorCode.READ_ONLY,
+        f"there is no database {path}",
+        "the next start that may write makes one, from the files there are; `sessionctl status` says more",
+    )
+
+
+def database_of_other_version(path: Path, found: int, known: int) -> Refused:
+    """It is to be migrated first, and whoever reads migrates nothing."""
+    older = "the next start that may write brings it up to date; `sessionctl status` says more"
+    newer = "install the version of sessiond that wrote it, or a later one"
+    return Refused(
+        ErrorCode.READ_ONLY,
+        f"{path} has schema {found}, and this version reads schema {known} only",
+        older if found < known else newer,
+    )
+
+
 def database_unreadable(path: Path, error: Exception) -> Refused:
     """The disk does not give what it should have."""
     return Refused(

@@ -16,15 +16,9 @@ from typing import TypeVar
 
 import apsw
 
-from sessiond.errors import (
-    database_closed,
-    database_damaged,
-    database_held,
-    database_unreadable,
-    row_unreadable,
-)
+from sessiond.errors import row_unreadable
 from sessiond.storage.catalog import RowDamaged
-from sessiond.storage.database import open_reader
+from sessiond.storage.database import CORRUPTION, open_reader, refusing
 from sessiond.storage.directory import mark_suspect
 
 READERS_MAX = 4
@@ -46,20 +40,15 @@ class Reader:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, question)
 
     def _answer(self, question: Callable[[apsw.Connection], T]) -> T:
-        try:
-            return question(self._connection())
-        except (apsw.CorruptError, apsw.NotADBError) as error:
-            with suppress(OSError):
-                mark_suspect(self._path.parent)
-            raise database_damaged(self._path, error) from None
-        except (RowDamaged, UnicodeDecodeError) as error:
-            raise row_unreadable(self._path, error) from None
-        except (apsw.BusyError, apsw.LockedError):
-            raise database_held() from None
-        except apsw.IOError as error:
-            raise database_unreadable(self._path, error) from None
-        except apsw.CantOpenError as error:
-            raise database_closed(error) from None
+        with refusing(self._path):
+            try:
+                return question(self._connection())
+            except CORRUPTION:
+                with suppress(OSError):
+                    mark_suspect(self._path.parent)
+                raise
+            except (RowDamaged, UnicodeDecodeError) as error:
+                raise row_unreadable(self._path, error) from None
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)

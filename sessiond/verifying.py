@@ -19,10 +19,10 @@ import apsw
 
 from sessiond.clock import Clock
 from sessiond.connection import Connection
-from sessiond.errors import Refused, database_damaged, database_held, not_found
+from sessiond.errors import Refused, database_damaged, not_found
 from sessiond.storage.checking import Checking, Totals
 from sessiond.storage.comparison import Compared, CutShort
-from sessiond.storage.database import DAMAGE, open_reader
+from sessiond.storage.database import DAMAGE, open_reader, refusing
 from sessiond.storage.directory import DATABASE_NAME, mark_suspect
 from sessiond.storage.faults import Cure
 from sessiond.storage.files import SessionFiles
@@ -63,28 +63,30 @@ class Verifying:
         return await loop.run_in_executor(self._thread, self._page, request, cut)
 
     def _page(self, request: Verify, cut: Callable[[], bool]) -> Verified:
+        page = _Page(request)
         try:
-            if self._connection is None:
-                self._connection = open_reader(self._data_dir / DATABASE_NAME)
-            check = Checking(self._data_dir, self._connection, self._files, is_live=True, cut=cut)
-            page = _Page(request)
-            if request.session is None:
-                self._some(page, check, request.after)
-            else:
-                compared = check.compare(request.session)
-                if compared is None:
-                    raise not_found(request.session)
-                page.add(request.session, compared)
-        except DAMAGE as error:
-            self._suspect()
-            raise database_damaged(self._data_dir / DATABASE_NAME, error) from None
-        except (apsw.BusyError, apsw.LockedError):
-            raise database_held() from None
+            with refusing(self._data_dir / DATABASE_NAME):
+                self._fill(page, request, cut)
         except CutShort:
             raise Refused(ErrorCode.BUSY, "the daemon is stopping", "ask again once it is back") from None
         if page.has_damage:
             self._suspect()
         return page.reply()
+
+    def _fill(self, page: _Page, request: Verify, cut: Callable[[], bool]) -> None:
+        try:
+            if self._connection is None:
+                self._connection = open_reader(self._data_dir / DATABASE_NAME)
+            check = Checking(self._data_dir, self._connection, self._files, is_live=True, cut=cut)
+            if request.session is None:
+                self._some(page, check, request.after)
+            elif (compared := check.compare(request.session)) is not None:
+                page.add(request.session, compared)
+            else:
+                raise not_found(request.session)
+        except DAMAGE as error:
+            self._suspect()
+            raise database_damaged(self._data_dir / DATABASE_NAME, error) from None
 
     def _some(self, page: _Page, check: Checking, after: str | None) -> None:
         """As many sessions as the time allows, and with the first of them what belongs to none."""

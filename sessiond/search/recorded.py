@@ -15,9 +15,8 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import apsw
 
-from sessiond.errors import database_closed, database_damaged, database_held, database_unreadable
 from sessiond.storage.catalog import require_id
-from sessiond.storage.database import CORRUPTION, open_reader, rows
+from sessiond.storage.database import open_reader, refusing, rows
 from sessiond_client.wire.sequences import without_sequences
 
 ESCAPE = b"\x1b"
@@ -103,16 +102,8 @@ def _translated(
 ) -> Callable[Concatenate[Recorded, _P], _T]:
     @wraps(question)
     def ask(self: Recorded, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
+        with refusing(self.path):
             return question(self, *args, **kwargs)
-        except CORRUPTION as error:
-            raise database_damaged(self.path, error) from None
-        except (apsw.BusyError, apsw.LockedError):
-            raise database_held() from None
-        except apsw.IOError as error:
-            raise database_unreadable(self.path, error) from None
-        except apsw.CantOpenError as error:
-            raise database_closed(error) from None
 
     return ask
 

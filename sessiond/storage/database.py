@@ -6,14 +6,25 @@ database file or its `-shm` in this process, for closing such a descriptor would
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from sessiond.errors import StartupRefused, StorageFailed
+from sessiond.errors import (
+    StartupRefused,
+    StorageFailed,
+    database_closed,
+    database_damaged,
+    database_held,
+    database_missing,
+    database_of_other_version,
+    database_unreadable,
+)
 from sessiond.storage.disk import Disk
 
 BUSY_TIMEOUT_MS = 5000
@@ -35,6 +46,8 @@ SQLITE_WITHDRAWN = {(3, 52, 0)}
 CORRUPTION = (apsw.CorruptError, apsw.NotADBError)
 DAMAGE = (*CORRUPTION, apsw.SQLError)
 """What reading comes to where the database is not whole; the last: a table or a column is not there."""
+HELD = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
+UNREADABLE = (apsw.IOError, apsw.FullError, apsw.NoMemError, apsw.PermissionsError, apsw.ReadOnlyError)
 
 
 class SchemaIsNewer(StartupRefused):
@@ -103,6 +116,12 @@ def lacking(connection: apsw.Connection, scripts: list[str]) -> list[str]:
             sql = "SELECT CAST('fact ' || name AS BLOB) FROM fact"
             lacks = set(rows(pattern, sql)) - set(rows(connection, sql))
     return sorted(name.decode() for (name,) in lacks)
+
+
+@cache
+def schema_version() -> int:
+    """The schema that this version reads and writes."""
+    return len(migrations())
 
 
 class Database:
@@ -219,12 +238,48 @@ class Database:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """A read-only connection; it never checkpoints."""
+    """A read-only connection; it never checkpoints. Raises Refused for a database that is to be migrated."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-    connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
-    connection.execute("PRAGMA query_only = ON")
+    try:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+        connection.execute("PRAGMA query_only = ON")
+        _require_schema(path, int(connection.execute("PRAGMA user_version").get))
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _require_schema(path: Path, found: int) -> None:
+    if found == 0:  # made, and killed before anything was in it
+        raise database_missing(path)
+    if found != schema_version():
+        raise database_of_other_version(path, found, schema_version())
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """What SQLite says while it reads from the database at `path`, as a refusal. Raises Refused."""
+    try:
+        yield
+    except CORRUPTION as error:
+        raise database_damaged(path, error) from None
+    except HELD:
+        raise database_held() from None
+    except UNREADABLE as error:
+        raise database_unreadable(path, error) from None
+    except apsw.CantOpenError as error:
+        raise database_closed(error) if path.exists() else database_missing(path) from None
+
+
+@contextmanager
+def failing(doing: str) -> Iterator[None]:
+    """What SQLite or the system say of the stores, as a failure of the disk. Raises StorageFailed."""
+    try:
+        yield
+    except (apsw.Error, OSError) as error:
+        raise StorageFailed(doing, error) from error
 
 
 def rows(connection: apsw.Connection, sql: str, bindings: tuple[Any, ...] | dict[str, Any] = ()) -> list[Any]:

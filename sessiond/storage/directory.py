@@ -13,7 +13,7 @@ import apsw
 
 from sessiond.clock import Clock
 from sessiond.errors import StartupRefused, StorageFailed
-from sessiond.storage.database import CORRUPTION, Database, check_library, require_file
+from sessiond.storage.database import CORRUPTION, Database, check_library, failing, require_file
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.recovery import Progress, Recovery
@@ -111,9 +111,10 @@ class DataDirectory:
         return cls(path, database, session_files, state_file, recovery)
 
     def close(self) -> None:
-        """Close the files and the database."""
-        self.files.close_all()
-        self.database.close()
+        """Close the files and the database. Raises StorageFailed."""
+        with failing(f"closing {self.path}"):
+            self.files.close_all()
+            self.database.close()
 
 
 def mark_suspect(path: Path, disk: Disk | None = None) -> None:

@@ -18,7 +18,7 @@ import apsw
 from sessiond.clock import Clock
 from sessiond.errors import Refused, StorageFailed, internal
 from sessiond.storage.catalog import last_position
-from sessiond.storage.database import Database, rows
+from sessiond.storage.database import Database, failing, rows
 from sessiond.storage.files import FileLags, SessionFiles
 from sessiond.storage.names import Names
 from sessiond.storage.operations import Operation, Outcome
@@ -75,11 +75,9 @@ class Store:
         self._state_file = state_file
         self.on_committed: Callable[[], None] = lambda: None
         """Called between a COMMIT and what follows from it; may raise StorageFailed."""
-        try:
+        with failing("reading where to go on"):
             self._next_position = 1 + last_position(self._connection)
             self._state_bytes = int(self._connection.execute(_STATE_BYTES).get)
-        except apsw.Error as error:
-            raise StorageFailed("reading where to go on", error) from error
 
     @property
     def lagging(self) -> frozenset[str]:
@@ -233,7 +231,7 @@ class Store:
                 recovery.renew(ulid)
             else:
                 recovery.mend(ulid)
-        self._next_position = 1 + last_position(self._connection)
+            self._next_position = 1 + last_position(self._connection)
         self._lagging.discard(ulid)
 
 

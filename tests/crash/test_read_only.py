@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,12 @@ def test_after_three_failures_of_the_disk_the_daemon_only_reads(home: Path) -> N
         daemon.kill()
 
 
+def texts_of_file(data_dir: Path, session: str) -> list[str]:
+    """The texts that the file of a session has."""
+    lines = (data_dir / "sessions" / f"{session}.ndjson").read_text().splitlines()
+    return [event["text"] for event in map(json.loads, lines) if event["type"] == "event"]
+
+
 def contents(data_dir: Path) -> dict[Path, tuple[int, int]]:
     """The size of each file and when it was written, without the empty log and the shared memory that SQLite
     makes in order to read."""
@@ -174,6 +182,40 @@ def test_a_search_is_answered_from_an_index_that_is_whole_and_else_refused(
 
     assert daemon.peer().call("search", query="before")["code"] == "read_only"
     assert "Traceback" not in daemon.log_text()
+
+
+def make_older(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"), [(make_older, "has schema 1"), (Path.unlink, "there is no database")]
+)
+def test_a_database_that_would_have_to_be_written_first_is_a_clear_refusal(
+    distrusting: tuple[RunningDaemon, str, list[str]], change: Callable[[Path], None], reason: str
+) -> None:
+    daemon, session, recorded = distrusting
+    daemon.close_peers()
+    assert daemon.stop() == 0
+    for suffix in ("-wal", "-shm"):
+        daemon.data_dir.joinpath(f"sessiond.db{suffix}").unlink(missing_ok=True)
+    change(daemon.data_dir / "sessiond.db")
+
+    daemon.start()
+
+    with daemon.peer() as peer:
+        assert peer.call("ping")["type"] == "pong"
+        status = peer.call("status")
+        assert (status["refusing"], status["sessions_recording"]) == ("read_only", 0)
+        asked = [*READS[1:], ("search", {"query": "before"}, ""), ("verify", {}, "")]
+        for kind, fields, _ in asked:
+            reply = peer.call(kind, **with_session(fields, session))
+            assert (reply["code"], reason in reply["message"]) == ("read_only", True), (kind, reply)
+            assert "the next start that may write" in reply["hint"]
+    assert "Traceback" not in daemon.log_text()
+    assert daemon.stop() == 0
+    assert texts_of_file(daemon.data_dir, session) == recorded
 
 
 def test_status_and_doctor_say_since_when_why_and_what_to_do(

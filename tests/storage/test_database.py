@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
+import anyio
 import apsw
 import pytest
 
-from sessiond.errors import StartupRefused
+from sessiond.clock import Clock
+from sessiond.errors import Refused, StartupRefused, StorageFailed
+from sessiond.reader import Reader
 from sessiond.storage.database import Database, check_library, migrations
+from sessiond.storage.directory import DataDirectory
 from sessiond.storage.disk import Disk
+from sessiond.storage.store import Store
+
+DISK_ERRORS = [
+    *[apsw.BusyError, apsw.LockedError, apsw.ProtocolError, apsw.CorruptError, apsw.NotADBError],
+    *[apsw.IOError, apsw.FullError, apsw.NoMemError, apsw.PermissionsError, apsw.ReadOnlyError],
+    apsw.CantOpenError,
+]
+"""What SQLite says where not we, but the disk or another program is at fault."""
 
 
 @pytest.mark.parametrize("version", ["3.40.1", "3.44.5", "3.50.6", "3.51.2", "3.52.0", "3.7.0"])
@@ -95,3 +108,24 @@ def test_the_barrier_rewrites_the_log_while_a_reader_blocks_it(
     assert (tmp_path / "x.db-wal").read_bytes() == before
     reader.close()
     database.close()
+
+
+def test_what_fails_right_after_the_opening_is_a_failure_of_the_disk(tmp_path: Path) -> None:
+    directory = DataDirectory.open(tmp_path, Clock())
+    directory.database.connection.close()  # as good as a disk that is not read any more
+
+    with pytest.raises(StorageFailed, match="reading where to go on"):
+        Store(directory.database, directory.files, directory.state_file, Clock())
+
+
+@pytest.mark.parametrize("error", DISK_ERRORS)
+def test_whatever_a_failing_disk_makes_of_a_question_is_a_refusal(
+    tmp_path: Path, error: type[apsw.Error]
+) -> None:
+    def question(_: apsw.Connection) -> None:
+        raise error("it failed")
+
+    with closing(Database(tmp_path / "x.db", Disk())) as database, closing(Reader(database.path)) as reader:
+        database.migrate()
+        with pytest.raises(Refused):
+            anyio.run(reader.ask, question)

@@ -6,7 +6,7 @@ The one rule: a check here depends on the request alone, never on the state of t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from sessiond.clock import is_writable, microseconds_of
 from sessiond.errors import Refused
 from sessiond_client.wire.messages import (
     DATA_DEPTH_MAX,
+    ENV_BYTES_MAX,
     EVENTS_PER_APPEND_MAX,
     KIND_PATTERN,
     META_BYTES_MAX,
@@ -201,6 +202,22 @@ def normalised_tags(tags: Sequence[str], field: str = "tags") -> list[str]:
                 ErrorCode.INVALID, f"{tag[:80]!r} is no tag", "use letters, digits, _ and -", field=field
             )
     return list(dict.fromkeys(normalised))
+
+
+def env_size(env: Mapping[str, str]) -> int:
+    """The bytes of the names and values of some environment variables."""
+    return sum(len(name.encode()) + len(value.encode()) for name, value in env.items())
+
+
+def check_env(env: Mapping[str, str], field: str) -> None:
+    """Raises Refused if the environment that is kept with a session is too large."""
+    if (size := env_size(env)) > ENV_BYTES_MAX:
+        raise Refused(
+            ErrorCode.TOO_LARGE,
+            f"`{field}` has {size} bytes; at most {ENV_BYTES_MAX}",
+            "leave out what is large, or keep it in an event",
+            field=field,
+        )
 
 
 def check_meta(value: Any, field: str) -> None:

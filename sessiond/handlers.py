@@ -198,7 +198,7 @@ class Handlers:
             os=self._system if request.os is None else request.os,
             hostname=self._hostname if request.hostname is None else request.hostname,
             cwd=request.cwd,
-            env=self._kept(request.env),
+            env=self._kept(request.env, "env"),
             tags=checks.normalised_tags(request.tags),
             meta=request.meta,
         )
@@ -210,9 +210,11 @@ class Handlers:
 
         submit(self._writer, asker, request, size, operation, done)
 
-    def _kept(self, env: dict[str, str]) -> dict[str, str]:
-        """The variables that are recorded."""
-        return {name: value for name, value in env.items() if name in self._env}
+    def _kept(self, env: dict[str, str], field: str) -> dict[str, str]:
+        """The variables that are recorded. Raises Refused if they are too large."""
+        kept = {name: value for name, value in env.items() if name in self._env}
+        checks.check_env(kept, field)
+        return kept
 
     def _end(self, asker: Asker, request: messages.End, size: int) -> None:
         if request.status is Status.RECORDING:
@@ -259,7 +261,7 @@ class Handlers:
             os=header.os,
             hostname=header.hostname,
             cwd=header.cwd,
-            env=self._kept(header.env),
+            env=self._kept(header.env, "header.env"),
             tags=checks.normalised_tags(header.tags, "header.tags"),
             meta=header.meta,
         )

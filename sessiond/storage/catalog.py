@@ -267,7 +267,7 @@ class _Listed:
                 return count
             self.page.append(session)
             self.unreadable, unreadable = self.unreadable + unreadable, 0
-            self._size += sum(len(value) for value in row if isinstance(value, str))
+            self._size += sum(len(value.encode()) for value in row if isinstance(value, str))
             self._last = f"{row[4]}.{row[0]}"
             count += 1
 

@@ -84,7 +84,7 @@ class Version2(Version):
         self.check_readable(line)
         self._at = _microseconds(header.started_at)
         super().__init__(_draft(header, line, self._at))
-        self.check_meta()
+        self.check_bounds()
 
     def take(self, line: bytes) -> Taken | None:
         """See `Version.take`."""
@@ -144,7 +144,7 @@ class Version2(Version):
         )
         meta = keep_unknown(self.draft.meta, line, _Footer.__struct_fields__)
         self.draft = structs.replace(self.draft, meta=meta)
-        self.check_meta()
+        self.check_bounds()
 
 
 def _microseconds(seconds: float) -> int:

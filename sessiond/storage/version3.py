@@ -75,7 +75,7 @@ class Version3(Version):
         header: HeaderLine = decoded(_header_decoder, line, "a header of version 3")
         self.check_readable(line)
         super().__init__(_draft(header, line))
-        self.check_meta()
+        self.check_bounds()
 
     def take(self, line: bytes) -> Taken | None:
         """See `Version.take`."""
@@ -141,7 +141,7 @@ class Version3(Version):
         )
         meta = keep_unknown(self.draft.meta, line, FooterLine.__struct_fields__)
         self.draft = structs.replace(self.draft, meta=meta)
-        self.check_meta()
+        self.check_bounds()
 
 
 def _time(text: str) -> str:

@@ -19,8 +19,11 @@ from sessiond.clock import optional_time_text
 from sessiond.errors import Refused
 from sessiond_client.wire.messages import (
     DATA_DEPTH_MAX,
+    ENV_BYTES_MAX,
+    ITEMS_MAX,
     META_BYTES_MAX,
     NAME_LENGTH_MAX,
+    SHORT_LENGTH_MAX,
     EndReason,
     Session,
     Status,
@@ -28,6 +31,9 @@ from sessiond_client.wire.messages import (
 
 LINE_DEPTH_MAX = DATA_DEPTH_MAX + 1
 """A line is one level more than the `data` in it."""
+
+SHORT_FIELDS = ("cli_version", "engine_base_url", "shell", "os", "hostname", "cwd")
+"""What is one short text on the wire, and in a file could be of any length."""
 
 _not_in_names = re.compile(r"[^\w-]+")
 
@@ -73,8 +79,13 @@ class Version:
         self._last_at: int | None = None
         self._digest = hashlib.sha256()
 
-    def check_meta(self) -> None:
-        """Raises Damage if more is to be kept in `meta` than a session may have there."""
+    def check_bounds(self) -> None:
+        """Raises Damage if more is to be kept of the session than the wire would take of one."""
+        for field in SHORT_FIELDS:
+            if len(getattr(self.draft, field) or "") > SHORT_LENGTH_MAX:
+                raise Damage(f"it has more than {SHORT_LENGTH_MAX} characters for `{field}`")
+        if checks.env_size(self.draft.env) > ENV_BYTES_MAX:
+            raise Damage(f"it has more than {ENV_BYTES_MAX} bytes for `env`")
         if len(msgspec.json.encode(self.draft.meta)) > META_BYTES_MAX:
             raise Damage(f"it has more than {META_BYTES_MAX} bytes for `meta`")
 
@@ -174,7 +185,7 @@ def usable_name(name: str, meta: dict[str, Any]) -> str:
 
 
 def usable_tags(tags: Sequence[str], meta: dict[str, Any]) -> list[str]:
-    """The tags, normalised; `meta` gets those that cannot be tags."""
+    """The tags, normalised; `meta` gets those that cannot be tags, or are too many."""
     usable: list[str] = []
     odd: list[str] = []
     for tag in tags:
@@ -182,6 +193,8 @@ def usable_tags(tags: Sequence[str], meta: dict[str, Any]) -> list[str]:
             usable += checks.normalised_tags([tag])
         except Refused:
             odd.append(tag)
+    usable = list(dict.fromkeys(usable))
+    odd += usable[ITEMS_MAX:]
     if odd:
         keep(meta, "tags", odd)
-    return list(dict.fromkeys(usable))
+    return usable[:ITEMS_MAX]

@@ -131,8 +131,11 @@ def test_a_line_that_some_reader_would_not_understand_is_where_the_session_ends(
     check(daemon.data_dir)
 
 
+TOO_MUCH = {"x": "y" * 1100000}
+
+
 @pytest.mark.parametrize(
-    "header", [{"parent_seq": 1 << 63}, {"parent_seq": -5}, {"meta": {"x": "y" * 1100000}}]
+    "header", [{"parent_seq": 1 << 63}, {"parent_seq": -5}, {"meta": TOO_MUCH}, {"env": TOO_MUCH}]
 )
 def test_a_header_that_cannot_be_kept_is_refused(
     daemon: RunningDaemon, peer: Peer, source: Path, header: dict[str, object]

@@ -37,16 +37,21 @@ def test_a_cursor_that_was_never_given_out_is_invalid(daemon: RunningDaemon, cur
 
 def test_replies_are_never_longer_than_a_line_may_be(daemon: RunningDaemon) -> None:
     peer = daemon.peer()
-    large = "x" * 1_000_000
+    large = "\N{GRINNING FACE}" * 250_000  # of four bytes each
+    start = b'{"type":"start","meta":{"x":"%s"}}\n' % large.encode()
     for _ in range(20):
-        peer.start(meta={"x": large})
+        peer.send_bytes(start)
+        assert b'"started"' in peer.line()
     for number in range(150):
         peer.call("milestone_set", key=f"{number:03}", value="\x01" * 65_536)
 
     sessions: list[str] = []
     cursor = None
     while True:
-        reply = peer.call("list", before=cursor)
+        peer.send("list", before=cursor)
+        line = peer.line()
+        assert len(line) < 16 * 1024 * 1024
+        reply = json.loads(line)
         sessions += [session["ulid"] for session in reply["sessions"]]
         if (cursor := reply["next"]) is None:
             break
@@ -54,11 +59,16 @@ def test_replies_are_never_longer_than_a_line_may_be(daemon: RunningDaemon) -> N
     page = peer.call("milestones")
     keys += page["milestones"]
     while "next" in page:
-        line = json.dumps(page)
-        assert len(line) < 16 * 1024 * 1024
+        assert len(json.dumps(page)) < 16 * 1024 * 1024
         page = peer.call("milestones", after=page["next"])
         keys += page["milestones"]
 
     assert len(set(sessions)) == len(sessions) == 20
     assert keys == [f"{number:03}" for number in range(150)]
-    assert peer.call("start", meta={"x": large * 2})["code"] == "too_large"
+    for fields in ({"meta": {"x": large * 2}}, {"env": {"PATH": large * 2}}):
+        refused = peer.call("start", **fields)
+        assert (refused["code"], refused["field"]) == ("too_large", *fields)
+    # What is not kept may be as large as it likes.
+    assert peer.call("start", env={"LS_COLORS": large * 2, "PATH": "/bin"})["session"]["env"] == {
+        "PATH": "/bin"
+    }

@@ -108,6 +108,8 @@ def test_more_events_than_an_append_may_have_can_be_saved(daemon: RunningDaemon,
         ({"events": [{"kind": "command", "text": "x", "data": {"cwd": 1}}]}, "invalid", "events.data"),
         ({"events": [{"kind": "a", "text": "x" * (1024 * 1024 + 1)}]}, "too_large", "events[0].text"),
         ({"events": [], "header": {"started_at": AT, "tags": ["c++"]}}, "invalid", "header.tags"),
+        ({"events": [], "header": {"started_at": AT, "env": {"PATH": "x" * (1024 * 1024)}}}, "too_large",
+         "header.env"),
         ({"events": [], "footer": {"ended_at": AT, "status": "recording"}}, "invalid", "footer.status"),
         ({"events": [], "header": {"started_at": AT, "meta": json.loads("[" * 70 + "]" * 70) and {
             "a": json.loads("[" * 70 + "]" * 70)}}}, "invalid", "header.meta"),

@@ -128,6 +128,22 @@ def test_what_cannot_be_a_name_or_a_tag_is_made_one_and_kept_in_meta(path: Path)
     assert session.meta == {"name": name, "tags": ["c++"]}
 
 
+def test_a_header_with_a_text_that_is_not_short_is_no_session(path: Path) -> None:
+    path.write_bytes(encoded(HEADER | {"cwd": "/" * 4097}))
+
+    with pytest.raises(Refused, match="4096 characters for `cwd`"):
+        read(path)
+
+
+def test_tags_beyond_those_that_a_session_may_have_are_kept_in_meta(path: Path) -> None:
+    tags = [f"tag-{number}" for number in range(300)]
+    path.write_bytes(encoded(HEADER | {"tags": tags}))
+
+    session, _, _ = read(path)
+
+    assert (session.tags, session.meta) == (tags[:256], {"tags": tags[256:]})
+
+
 def test_a_file_without_a_footer_was_interrupted(path: Path) -> None:
     path.write_bytes(encoded(HEADER, event(0, at="2026-01-02T03:04:09Z")))
 

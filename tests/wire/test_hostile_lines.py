@@ -79,6 +79,7 @@ def check(request: messages.AnyRequest) -> None:
             checks.normalised_tags(request.header.tags)
         case messages.Start():
             checks.check_meta(request.meta, "meta")
+            checks.check_env(request.env, "env")
             checks.normalised_tags(request.tags)
         case messages.List() | messages.Tag():
             checks.normalised_tags(getattr(request, "tags", []))

@@ -76,6 +76,7 @@ from sessiond_client.wire.requests import (
 )
 from sessiond_client.wire.words import (
     DATA_DEPTH_MAX,
+    ENV_BYTES_MAX,
     EVENTS_PER_APPEND_MAX,
     ITEMS_MAX,
     KIND_PATTERN,
@@ -119,6 +120,7 @@ from sessiond_client.wire.words import (
 
 __all__ = [
     "DATA_DEPTH_MAX",
+    "ENV_BYTES_MAX",
     "EVENTS_PER_APPEND_MAX",
     "ITEMS_MAX",
     "KIND_PATTERN",

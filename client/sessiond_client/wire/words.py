@@ -26,6 +26,9 @@ ITEMS_MAX = 256
 META_BYTES_MAX = 1024 * 1024
 """The largest `meta` of a session, as JSON."""
 
+ENV_BYTES_MAX = 1024 * 1024
+"""The largest `env` of a session: its names and values in UTF-8. The system gives no variable 128 KiB."""
+
 LIST_LIMIT_DEFAULT = 50
 LIST_LIMIT_MAX = 1000
 LABEL_LENGTH_MAX = 128

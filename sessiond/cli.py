@@ -57,7 +57,9 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the recordings are kept.")
+@click.option(
+    "--data-dir", type=click.Path(readable=False, path_type=Path), help="Where the recordings are kept."
+)
 @click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Where to listen.")
 def serve(data_dir: Path | None, socket_path: Path | None) -> None:
     """Record until SIGTERM or SIGINT; a second signal stops at once.

@@ -22,6 +22,14 @@ HOLDER_BYTES_MAX = 4096
 PATH_BYTES_MAX = 107
 """The longest path that fits a Unix socket address; longer ones go through /proc."""
 
+_ADVICE = {
+    errno.EROFS: "it is mounted for reading only: mount it for writing",
+    errno.EACCES: "see who owns it, and its mode",
+    errno.EPERM: "see who owns it, and its mode",
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "your share of the disk is full: free some space",
+}
+
 _PASSING_ERRORS = {
     *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
@@ -81,13 +89,7 @@ def take_lock(path: Path, purpose: str, holder: Path | str, *, read_only: bool =
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        other = os.fsdecode(os.pread(descriptor, HOLDER_BYTES_MAX, 0)).strip()
-        os.close(descriptor)
-        hint = f"{other} is at work: wait until it ends" if other else "it is just starting"
-        if other.startswith("/"):
-            there = f"SESSIOND_SOCKET={shlex.quote(other)} sessionctl status"
-            hint = f"it listens at {other}: set SESSIOND_SOCKET to that, or end it; its pid: {there}"
-        raise StartupRefused(f"another sessiond has {purpose}", hint, EXIT_TAKEN) from None
+        raise _taken(descriptor, purpose) from None
     if not read_only:
         try:
             os.ftruncate(descriptor, 0)
@@ -98,10 +100,46 @@ def take_lock(path: Path, purpose: str, holder: Path | str, *, read_only: bool =
     return descriptor
 
 
+def share_lock(path: Path, purpose: str) -> int | None:
+    """Keep others from locking a file, and write nothing; None where there is none.
+
+    Raises StartupRefused, with exit 75 if another process has locked it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(path, purpose, error, "see what it is, and remove it") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        raise _taken(descriptor, purpose) from None
+    return descriptor
+
+
+def _taken(descriptor: int, purpose: str) -> StartupRefused:
+    """Who has locked an open file; closes it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        other = os.fsdecode(os.pread(descriptor, HOLDER_BYTES_MAX, 0)).strip()
+    else:
+        other = "`sessiond check`"  # which only looks, and so does not write its name
+    finally:
+        os.close(descriptor)
+    hint = f"{other} is at work: wait until it ends" if other else "it is just starting"
+    if other.startswith("/"):
+        there = f"SESSIOND_SOCKET={shlex.quote(other)} sessionctl status"
+        hint = f"it listens at {other}: set SESSIOND_SOCKET to that, or end it; its pid: {there}"
+    return StartupRefused(f"another sessiond has {purpose}", hint, EXIT_TAKEN)
+
+
 def _unusable(path: Path, purpose: str, error: OSError, hint: str) -> StartupRefused:
     """What may pass, as a disk that fails, is tried again by the service manager; a wrong set-up is not."""
     code = EXIT_STORAGE if error.errno in _PASSING_ERRORS else EXIT_CONFIGURATION
-    return StartupRefused(f"cannot use {path} for {purpose}: {error.strerror}", hint, code)
+    advice = _ADVICE.get(error.errno or 0, hint)
+    return StartupRefused(f"cannot use {path} for {purpose}: {error.strerror}", advice, code)
 
 
 class InheritedSocket:

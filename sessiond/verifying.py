@@ -24,7 +24,7 @@ from sessiond.storage.checking import Checking, Totals
 from sessiond.storage.comparison import Compared, CutShort
 from sessiond.storage.database import DAMAGE, open_reader, refusing
 from sessiond.storage.directory import DATABASE_NAME, mark_suspect
-from sessiond.storage.faults import Cure
+from sessiond.storage.faults import Cure, beside_a_daemon
 from sessiond.storage.files import SessionFiles
 from sessiond_client.wire.messages import ErrorCode, Fault, Verified, Verify
 
@@ -141,7 +141,7 @@ class _Page:
             sessions=self._totals.sessions,
             events=self._totals.events,
             bytes=self._totals.size,
-            faults=self.faults,
+            faults=[beside_a_daemon(found) for found in self.faults],
             lagging=self._lagging,
             next=self.next,
         )

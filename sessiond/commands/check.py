@@ -13,12 +13,13 @@ import apsw
 import click
 
 from sessiond.clock import Clock
-from sessiond.commands.possession import data_directory, possession
+from sessiond.commands.possession import DIRECTORY, data_directory, possession
 from sessiond.commands.progress import Progress
 from sessiond.commands.telling import FAULTS_FOUND, number, shown, size, tell, tell_fault
-from sessiond.errors import StorageFailed
 from sessiond.storage.checking import AtRest, leftovers
+from sessiond.storage.database import not_opened
 from sessiond.storage.disk import Disk
+from sessiond.storage.faults import for_a_copy
 from sessiond.storage.files import SessionFiles
 from sessiond_client.wire.messages import Fault
 
@@ -26,7 +27,7 @@ LEFTOVERS_SHOWN_MAX = 10
 
 
 @click.command("check")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the recordings are kept.")
+@click.option("--data-dir", type=DIRECTORY, help="Where the recordings are kept.")
 @click.option("--session", metavar="ULID", help="Only this session.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: faults, then a summary.")
 def command(data_dir: Path | None, session: str | None, as_json: bool) -> None:
@@ -48,7 +49,7 @@ def command(data_dir: Path | None, session: str | None, as_json: bool) -> None:
         check = _Check(path, progress)
         for found in check.faults(None if session is None else session.upper()):
             progress.clear()
-            tell_fault(found, as_json=as_json)
+            tell_fault(found if data_dir is None else for_a_copy(found, path), as_json=as_json)
         progress.clear()
         check.tell_summary(as_json=as_json)
     sys.exit(FAULTS_FOUND if check.count else 0)
@@ -71,7 +72,7 @@ class _Check:
                 self.count += 1
                 yield found
         except (apsw.Error, OSError) as error:
-            raise StorageFailed(f"reading {self._path}", error) from error
+            raise not_opened("reading", self._path, error) from error
 
     def tell_summary(self, *, as_json: bool) -> None:
         """What was compared, and what lies about."""

@@ -15,7 +15,7 @@ import apsw
 import click
 
 from sessiond.clock import Clock
-from sessiond.commands.possession import data_directory, possession
+from sessiond.commands.possession import DIRECTORY, data_directory, possession
 from sessiond.commands.progress import Progress
 from sessiond.commands.telling import FAULTS_FOUND, number, tell, tell_fault
 from sessiond.errors import StorageFailed
@@ -31,7 +31,7 @@ QUESTION = (
 
 
 @click.command("rebuild")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the recordings are kept.")
+@click.option("--data-dir", type=DIRECTORY, help="Where the recordings are kept.")
 @click.option("--mend", is_flag=True, help="Keep the database, and mend only what is wrong.")
 @click.option("--session", "sessions", metavar="ULID", multiple=True, help="Mend only this session.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")

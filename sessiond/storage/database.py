@@ -6,6 +6,8 @@ database file or its `-shm` in this process, for closing such a descriptor would
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -16,6 +18,7 @@ from typing import Any
 import apsw
 
 from sessiond.errors import (
+    EXIT_STORAGE,
     StartupRefused,
     StorageFailed,
     database_closed,
@@ -42,6 +45,8 @@ READER_CACHE_KIB = 2 * 1024
 SQLITE_FIXED = (3, 51, 3)
 SQLITE_BACKPORTS = {(3, 44): 6, (3, 50): 7}
 SQLITE_WITHDRAWN = {(3, 52, 0)}
+
+_DENIED = (apsw.CantOpenError, apsw.PermissionsError, apsw.ReadOnlyError)
 
 CORRUPTION = (apsw.CorruptError, apsw.NotADBError)
 DAMAGE = (*CORRUPTION, apsw.SQLError)
@@ -76,6 +81,28 @@ def require_file(path: Path, disk: Disk) -> None:
             f"{path} is no file",
             "move it away; the next start builds the database anew from the files of the sessions",
         )
+
+
+def not_opened(doing: str, path: Path, error: Exception) -> StartupRefused | StorageFailed:
+    """What SQLite or the system says of a data directory, with what to do where that is known."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
+        return StartupRefused(f"the disk of {path} is full", "free some space", EXIT_STORAGE)
+    denied = isinstance(error, (PermissionError, *_DENIED))
+    if number == errno.EROFS or (denied and _only_reads(path)):
+        advice = "mount it for writing, or only look: `sessiond check`"
+        return StartupRefused(f"{path} is mounted for reading only", advice, EXIT_STORAGE)
+    if denied:
+        what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{path}: {error}"
+        return StartupRefused(f"cannot open {what}", "see who owns it, and its mode")
+    return StorageFailed(f"{doing} {path}", error)
+
+
+def _only_reads(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def check_library(version: str | None = None) -> None:
@@ -210,7 +237,7 @@ class Database:
             self.connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             if busy:
                 self._redirty_log()
-        except CORRUPTION:
+        except (*CORRUPTION, *_DENIED, apsw.FullError):
             raise
         except (apsw.Error, OSError) as error:
             raise StorageFailed("making the database durable at start-up", error) from error

@@ -12,8 +12,7 @@ from pathlib import Path
 import apsw
 
 from sessiond.clock import Clock
-from sessiond.errors import StartupRefused, StorageFailed
-from sessiond.storage.database import CORRUPTION, Database, check_library, failing, require_file
+from sessiond.storage.database import CORRUPTION, Database, check_library, failing, not_opened, require_file
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.recovery import Progress, Recovery
@@ -72,14 +71,8 @@ class DataDirectory:
                 directory = cls._open(path, clock, session_files, vfs, progress)
                 directory.recovery.counters.add("databases_rebuilt")
                 return directory
-        except apsw.CantOpenError as error:
-            raise StartupRefused(
-                f"cannot open the database in {path}: {error}", "check its owner and mode"
-            ) from error
-        except apsw.FullError as error:
-            raise StartupRefused(f"the disk of {path} is full", "free some space", exit_code=70) from error
         except (apsw.Error, OSError) as error:
-            raise StorageFailed(f"opening {path}", error) from error
+            raise not_opened("opening", path, error) from error
 
     @classmethod
     def _open(

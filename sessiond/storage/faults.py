@@ -7,8 +7,11 @@ does just that. docs/recovery.md lists the codes.
 from __future__ import annotations
 
 import os
+import shlex
 from enum import StrEnum
 from pathlib import Path
+
+import msgspec
 
 from sessiond_client.wire.messages import Fault
 
@@ -67,8 +70,9 @@ class Cure(StrEnum):
     """Neither copy is whole."""
 
 
+_COMMAND = "`sessiond rebuild"
 _REPAIRS = {
-    Cure.START: "the next start of the daemon mends it",
+    Cure.START: "the next start of the daemon mends it, and so does `sessiond rebuild --mend`",
     Cure.FILE: "`sessiond rebuild --session {}` writes the file anew from the database, and keeps this one in"
     " the quarantine",
     Cure.ROWS: "`sessiond rebuild --session {}` brings the rows of the session in line with its file",
@@ -92,14 +96,30 @@ def fault(
     offset: int | None = None,
 ) -> Fault:
     """A fault in the words that its cure has."""
+    repair = _REPAIRS[cure]
+    if code is FaultCode.FILE_MISSING and cure is Cure.FILE:
+        repair = "`sessiond rebuild --session {}` writes the file anew from the database"
     return Fault(
         code=code.value,
         session=session,
         path=path_text(path),
         offset=offset,
         message=message,
-        repair=_REPAIRS[cure].format(session),
+        repair=repair.format(session),
     )
+
+
+def for_a_copy(found: Fault, directory: Path) -> Fault:
+    """The fault of a directory that is not the usual one: its commands say which it is."""
+    given = f"{_COMMAND} --data-dir {shlex.quote(path_text(directory))}"
+    return msgspec.structs.replace(found, repair=found.repair.replace(_COMMAND, given))
+
+
+def beside_a_daemon(found: Fault) -> Fault:
+    """The fault of a directory that a daemon has: that is to let go of it before."""
+    if not found.repair.startswith(_COMMAND):
+        return found
+    return msgspec.structs.replace(found, repair=f"stop the daemon, then {found.repair}")
 
 
 def path_text(path: Path) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.cli.conftest import Sessionctl
@@ -46,7 +48,7 @@ def test_a_fault_is_shown_with_what_mends_it_and_the_exit_code_is_1(
     first, second, third, last = result.stdout.decode().splitlines()
     assert first.startswith(f"line_differs  {path}, byte ")
     assert second.startswith(f"    session {session}: ")
-    assert third.startswith(f"    -> `sessiond rebuild --session {session}` ")
+    assert third.startswith(f"    -> stop the daemon, then `sessiond rebuild --session {session}` ")
     assert last.endswith(": 1 fault")
     assert sessionctl("verify", "@last").returncode == 1
 
@@ -86,3 +88,24 @@ def test_the_name_of_a_strange_file_is_escaped(
     assert result.returncode == 1
     assert b"file_unknown" in result.stdout
     assert b"\x1b" not in result.stdout
+
+
+def test_a_row_that_says_nothing_is_missing_from_a_list_that_says_so_and_verify_names_it(
+    sessionctl: Sessionctl, daemon: RunningDaemon, session: str
+) -> None:
+    other = daemon.peer().start(owner_pid=0)
+    with closing(apsw.Connection(str(daemon.data_dir / "sessiond.db"))) as database:
+        database.execute("UPDATE session SET meta = 'x' WHERE ulid = ?", (session,))
+
+    listed = sessionctl("list")
+    shown = sessionctl("show", session)
+    result = sessionctl("verify")
+
+    assert listed.returncode == 0
+    assert other in listed.stdout.decode()
+    assert session not in listed.stdout.decode()
+    words = "sessionctl: 1 session cannot be read, and left out; `sessionctl verify` says what mends that\n"
+    assert listed.stderr.decode() == words
+    assert shown.returncode != 0
+    assert "`sessionctl verify` says where, and what mends it" in shown.stderr.decode()
+    assert "-> stop the daemon, then `sessiond rebuild` sets the database aside" in result.stdout.decode()

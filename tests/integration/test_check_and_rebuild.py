@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,14 +144,64 @@ def test_while_a_daemon_has_the_data_both_say_so(daemon: RunningDaemon) -> None:
 def test_a_daemon_does_not_start_meanwhile_and_is_told_who_is_at_work(home: Path, data_dir: Path) -> None:
     from sessiond.commands.possession import possession
 
+    (home / "run").mkdir(mode=0o700)
+    with possession(data_dir, "rebuild", writes=True):
+        for command in ("serve", "check"):
+            refused = sessiond(home, command)
+            assert refused.returncode == 75
+            assert f"`sessiond rebuild` ({os.getpid()}) is at work: wait until it ends" in refused.stderr
     with possession(data_dir, "check", writes=False):
-        (home / "run").mkdir(mode=0o700)
-        done = sessiond(home, "serve")
+        refused = sessiond(home, "serve")
         again = sessiond(home, "check")
 
-    for refused in (done, again):
-        assert refused.returncode == 75
-        assert f"`sessiond check` ({os.getpid()}) is at work: wait until it ends" in refused.stderr
+    assert refused.returncode == 75
+    assert "`sessiond check` is at work: wait until it ends" in refused.stderr
+    assert again.returncode == 0
+
+
+def test_a_check_makes_no_lock_and_leaves_one_as_it_is(home: Path, data_dir: Path) -> None:
+    before = sorted(each.name for each in data_dir.iterdir())
+    assert "lock" not in before
+
+    assert sessiond(home, "check").returncode == 0
+
+    assert sorted(each.name for each in data_dir.iterdir()) == before
+    (data_dir / "lock").write_text("/run/of/a/daemon\n")
+    assert sessiond(home, "check").returncode == 0
+    assert (data_dir / "lock").read_text() == "/run/of/a/daemon\n"
+
+
+def test_the_repair_of_a_copy_says_which_directory_is_meant(home: Path, data_dir: Path) -> None:
+    copy = home / "the copy"
+    shutil.copytree(data_dir, copy)
+    damaged(copy)
+
+    found = sessiond(home, "check", "--data-dir", str(copy))
+    command = shlex.split(found.stdout.split("`")[1])
+    assert command == ["sessiond", "rebuild", "--data-dir", str(copy), "--session", SEALED]
+    assert sessiond(home, *command[1:]).returncode == 0
+
+    assert sessiond(home, "check", "--data-dir", str(copy)).returncode == 0
+
+
+def test_where_nothing_is_recorded_or_links_lead_elsewhere_nobody_looks_further(
+    home: Path, data_dir: Path
+) -> None:
+    empty, linked = home / "empty", home / "linked"
+    (empty / "sessions").mkdir(parents=True)
+    linked.mkdir(mode=0o700)
+    (linked / "sessiond.db").symlink_to(data_dir / "sessiond.db")
+    said = {
+        empty: f"there is no data of sessiond in {empty}; give the directory with --data-dir",
+        linked: f"{linked}/sessiond.db is a link; put what it leads to in its place",
+    }
+
+    for directory, words in said.items():
+        before = sorted(directory.rglob("*"))
+        for command in (["check"], ["rebuild", "--mend"]):
+            done = sessiond(home, *command, "--data-dir", str(directory))
+            assert (done.returncode, done.stdout, done.stderr) == (78, "", f"sessiond: {words}\n")
+        assert sorted(directory.rglob("*")) == before
 
 
 def test_a_directory_that_is_not_there_is_refused_and_not_made(home: Path) -> None:

@@ -16,7 +16,7 @@ from sessiond.storage.catalog import get_session, list_sessions
 from sessiond.storage.checking import AtRest, Checking, leftovers
 from sessiond.storage.database import expect_any_line, open_reader
 from sessiond.storage.disk import Disk
-from sessiond.storage.faults import FaultCode
+from sessiond.storage.faults import FaultCode, beside_a_daemon
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.rebuilding import rebuild
 from sessiond_client.wire.messages import Fault, List
@@ -272,6 +272,15 @@ def test_a_database_with_nothing_in_it_is_built_anew_by_the_next_start(path: Pat
 
     assert faults(path) == []
     assert checker.lines_in_database(path) == lines
+
+
+def test_a_file_that_is_not_there_is_not_promised_to_the_quarantine(path: Path) -> None:
+    (path / "sessions" / f"{SEALED}.ndjson").unlink()
+
+    (found,) = faults(path)
+
+    assert found.repair == f"`sessiond rebuild --session {SEALED}` writes the file anew from the database"
+    assert beside_a_daemon(found).repair == f"stop the daemon, then {found.repair}"
 
 
 def test_where_neither_copy_is_whole_both_are_left_as_they_are(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from sessiond.clock import Clock
 from sessiond.errors import Refused, StartupRefused, StorageFailed
 from sessiond.reader import Reader
-from sessiond.storage.database import Database, check_library, migrations
+from sessiond.storage.database import Database, check_library, migrations, not_opened
 from sessiond.storage.directory import DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.store import Store
@@ -60,6 +61,32 @@ def test_a_failed_migration_changes_nothing(tmp_path: Path, monkeypatch: pytest.
     assert database.connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
     assert database.connection.execute("PRAGMA user_version").get == 0
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/d/x"),
+            78,
+            "/d/x: Permission denied; see who owns",
+        ),
+        (apsw.CantOpenError("unable"), 78, "/d: unable; see who owns it"),
+        (apsw.ReadOnlyError("readonly"), 78, "/d: readonly; see who owns it"),
+        (OSError(errno.ENOSPC, "No space left"), 70, "the disk of /d is full; free some space"),
+        (apsw.FullError("full"), 70, "the disk of /d is full; free some space"),
+        (OSError(errno.EROFS, "Read-only"), 70, "/d is mounted for reading only; mount it for writing"),
+    ],
+)
+def test_what_keeps_a_directory_from_being_opened_comes_with_what_to_do(
+    error: Exception, code: int, words: str
+) -> None:
+    told = not_opened("opening", Path("/d"), error)
+
+    assert isinstance(told, StartupRefused)
+    assert told.exit_code == code
+    assert words in str(told)
+    assert isinstance(not_opened("opening", Path("/d"), apsw.IOError("disk I/O error")), StorageFailed)
 
 
 def test_a_database_is_copied_before_it_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -103,13 +103,13 @@ def _when(text: str) -> str:
     return local_time(text).isoformat(sep=" ", timespec="seconds")
 
 
-def short_size(count: int) -> str:
-    """About how many bytes: `512 B`, `1.2 KB`, `3.4 MB`."""
+def short_size(count: int, units: Sequence[str] = UNITS) -> str:
+    """About how many bytes: `512 B`, `1.2 KB`, `3.4 MB`; each of the units is 1024 of the one before."""
     if count < 1024:
         return f"{count} B"
     size = float(count)
-    for unit in UNITS:
+    for unit in units:
         size /= 1024
-        if size < 1024 or unit == UNITS[-1]:
+        if size < 1024 or unit == units[-1]:
             break
     return f"{size:.1f} {unit}"

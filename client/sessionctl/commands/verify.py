@@ -21,6 +21,9 @@ from sessionctl.reference import resolve
 from sessiond_client.client import Client
 from sessiond_client.wire.messages import Fault, Verified
 
+UNITS = ("KiB", "MiB", "GiB", "TiB")
+"""As `sessiond check` has them, which says the same."""
+
 
 @click.command("verify", short_help="Compare every line of database and files.")
 @session_argument(required=False)
@@ -85,7 +88,7 @@ class _Run:
             write_line(f"lagging  {ulid}")
         what = "all is well" if not self.faults else f"{self.faults} fault" + "s" * (self.faults != 1)
         compared = f"{self._sessions} session{'s' * (self._sessions != 1)}, {self._events} events"
-        write_line(f"compared {compared}, {short_size(self._bytes)}: {what}")
+        write_line(f"compared {compared}, {short_size(self._bytes, UNITS)}: {what}")
 
 
 def _tell(fault: Fault, as_json: bool) -> None:

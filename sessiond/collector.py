@@ -25,7 +25,7 @@ from sessiond import processes
 from sessiond.clock import Clock
 from sessiond.commits import Wakeup
 from sessiond.decoding import BadMessage, decode_request
-from sessiond.errors import Refused, StorageFailed, internal
+from sessiond.errors import Refused, RowUnreadable, StorageFailed, internal
 from sessiond.handlers import Handlers
 from sessiond.reader import Reader
 from sessiond.spooled import Backlog, Item, NoSpoolFile, SpooledFile, require_private, waiting
@@ -307,6 +307,12 @@ class Collector:
         """Events of a session that has ended meanwhile go into one of their own, its child."""
         try:
             ended = await self._reader.ask(lambda database: get_session(database, request.session))
+        except RowUnreadable as unread:
+            # The next start mends a damaged database; a damaged row would hold up the rest for ever.
+            logger.error(  # noqa: TRY400
+                "a session cannot be read", extra={"session": request.session, "reason": unread.message}
+            )
+            return internal().reply(0)
         except Refused as unread:
             return unread.reply(0)
         except Exception:

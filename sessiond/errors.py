@@ -38,6 +38,10 @@ class Refused(Exception):  # noqa: N818 - it is an answer more than an error
         return Error(id=request_id, code=self.code, message=self.message, hint=self.hint, **self.fields)
 
 
+class RowUnreadable(Refused):
+    """The refusal of a question about a session whose row is damaged; asking again changes nothing."""
+
+
 class StartupRefused(Exception):  # noqa: N818 - as above
     """The daemon must not start here. `what` is wrong, `hint` says what to do."""
 
@@ -94,9 +98,9 @@ def database_damaged(path: Path, error: Exception) -> Refused:
     )
 
 
-def row_unreadable(path: Path, error: Exception) -> Refused:
+def row_unreadable(path: Path, error: Exception) -> RowUnreadable:
     """SQLite reads the database, and what it finds there says nothing."""
-    return Refused(
+    return RowUnreadable(
         ErrorCode.CORRUPT,
         f"what the database has of this cannot be read: {error}",
         "`sessionctl verify` says where, and what mends it",

@@ -27,7 +27,7 @@ from sessiond.config import Config
 from sessiond.custody import Custody
 from sessiond.distrust import READ_ONLY_SECONDS, Distrust, DistrustedStore
 from sessiond.errors import EXIT_STORAGE, DataGone, StartupRefused, StorageFailed
-from sessiond.failures import Failures
+from sessiond.failures import Failures, speaks_of_the_disk
 from sessiond.handlers import Handlers
 from sessiond.metadata import Metadata
 from sessiond.owners import Owners
@@ -201,10 +201,11 @@ def serve(config: Config) -> int:
     except DataGone:
         raise  # not by a fault of the disk
     except StorageFailed as failure:
-        failures.note(str(failure))
+        if speaks_of_the_disk(failure.cause):
+            failures.note(str(failure))
         raise
     except StartupRefused as refusal:
-        if refusal.exit_code == EXIT_STORAGE:
+        if refusal.exit_code == EXIT_STORAGE and speaks_of_the_disk(refusal.__cause__):
             failures.note(refusal.what)
         raise
 

@@ -1,15 +1,19 @@
 """How often the disk has failed of late: noted where a failing disk does not reach, in the runtime directory.
 
 Owns the file beside the socket, one line a failure. The one rule: only failures of this data directory and of
-the last minute count; a clock that jumps makes the daemon try the disk more often, never give it up sooner.
+the last minute count, and only those that speak of the disk; a clock that jumps makes the daemon try the disk
+more often, never give it up sooner.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 from pathlib import Path
 
+import apsw
 import msgspec
 
 from sessiond.clock import Clock
@@ -24,6 +28,16 @@ WINDOW_SECONDS = 60.0
 KEPT_MAX = 64
 """How many failures are kept, of whichever data."""
 
+NOTES_BYTES_MAX = 4 * 1024 * 1024
+"""More than what is kept of them has; a longer file is none of ours."""
+
+REASON_LENGTH_MAX = 1000
+
+_OF_THE_DISK = {
+    *(errno.EIO, errno.EUCLEAN, errno.EROFS, errno.ENODEV, errno.ENXIO),
+    *(errno.ENOSPC, errno.EDQUOT),
+}
+
 logger = logging.getLogger("sessiond.failures")
 
 
@@ -33,6 +47,13 @@ class Failure(msgspec.Struct, kw_only=True, frozen=True):
     at: int
     data_dir: str
     reason: str
+
+
+def speaks_of_the_disk(error: BaseException | None) -> bool:
+    """Whether it is the disk that does not do what it should; nothing else gets better by only reading."""
+    if isinstance(error, OSError):
+        return error.errno in _OF_THE_DISK
+    return isinstance(error, apsw.IOError | apsw.FullError)
 
 
 class Failures:
@@ -45,7 +66,7 @@ class Failures:
 
     def note(self, reason: str) -> None:
         """The disk has failed just now. Where not even that can be written, only the log knows."""
-        failure = Failure(at=self._clock.now(), data_dir=self._data_dir, reason=reason)
+        failure = Failure(at=self._clock.now(), data_dir=self._data_dir, reason=reason[:REASON_LENGTH_MAX])
         try:
             self._write([*self._recent(), failure][-KEPT_MAX:])
         except OSError as error:
@@ -68,11 +89,14 @@ class Failures:
     def _recent(self) -> list[Failure]:
         """The failures of the last minute, in order; what cannot be read, or is not ours, counts for none."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:
-                if os.fstat(descriptor).st_uid != os.geteuid():
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with open(os.open(self.path, flags), "rb") as file:
+                about = os.fstat(file.fileno())
+                is_ours = stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid()
+                if not is_ours or about.st_size > NOTES_BYTES_MAX:
                     return []
-                found = [msgspec.json.decode(line, type=Failure) for line in file]
+                lines = file.read(NOTES_BYTES_MAX).splitlines()
+            found = [msgspec.json.decode(line, type=Failure) for line in lines]
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return []
         now = self._clock.now()

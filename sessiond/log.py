@@ -1,6 +1,7 @@
 """The daemon's log: one line a record on stderr, JSON unless a person is watching.
 
-The one rule: recorded text never gets here; records carry ids, counts, paths and reasons as fields.
+The one rule: recorded text never gets here; records carry ids, counts, paths and reasons as fields. A path
+may be called anything: what a terminal would obey, or is no UTF-8, is escaped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    return {key: _encodable(value) for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _encodable(value: Any) -> Any:
+    """What stands for a byte of a name that is no UTF-8 has no encoding of its own."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _shown(value: Any) -> str:
+    """On one line, without anything that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in str(value))
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,7 +43,7 @@ class JsonFormatter(logging.Formatter):
             **_fields(record),
         }
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = _encodable(self.formatException(record.exc_info))
         return msgspec.json.encode(fields, enc_hook=str).decode()
 
 
@@ -41,9 +52,9 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
-        fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
+        fields = "".join(f" {key}={_shown(value)}" for key, value in _fields(record).items())
         text = f"sessiond: {record.levelname.lower()}: {record.getMessage()}{fields}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return f"{text}\n{_encodable(self.formatException(record.exc_info))}" if record.exc_info else text
 
 
 def configure(level: str) -> None:

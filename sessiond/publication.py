@@ -43,7 +43,7 @@ def private_directory(path: Path, purpose: str) -> None:
         found = path.stat()
         above = path.parent.stat()
     except OSError as error:
-        raise _unusable(path, purpose, error, "choose another directory") from None
+        raise _unusable(path, purpose, error, "choose another directory") from error
     if found.st_uid != os.geteuid():
         raise StartupRefused(
             f"{path}, for {purpose}, belongs to user {found.st_uid}, not to you",
@@ -70,7 +70,7 @@ def require_no_links(directory: Path) -> None:
         with os.scandir(directory) as entries:
             links = [entry.path for entry in entries if entry.is_symlink()]
     except OSError as error:
-        raise _unusable(directory, "the data", error, "see to the disk") from None
+        raise _unusable(directory, "the data", error, "see to the disk") from error
     if links:
         raise StartupRefused(f"{links[0]} is a link", "put what it leads to in its place")
 
@@ -83,9 +83,13 @@ def take_lock(path: Path, purpose: str, holder: Path | str, *, read_only: bool =
     """
     flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
     try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
-        raise _unusable(path, purpose, error, "see what it is, and remove it") from None
+        raise _unusable(path, purpose, error, "see what it is, and remove it") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StartupRefused(f"{path} is no regular file", "see what it is, and remove it")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -96,7 +100,7 @@ def take_lock(path: Path, purpose: str, holder: Path | str, *, read_only: bool =
             os.pwrite(descriptor, os.fsencode(holder) + b"\n", 0)
         except OSError as error:
             os.close(descriptor)
-            raise _unusable(path, purpose, error, "see to the disk") from None
+            raise _unusable(path, purpose, error, "see to the disk") from error
     return descriptor
 
 

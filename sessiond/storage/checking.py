@@ -26,7 +26,7 @@ from sessiond.storage.directory import DATABASE_NAME
 from sessiond.storage.faults import Cure, FaultCode, fault, path_text
 from sessiond.storage.file_reading import FileReading
 from sessiond.storage.files import SUFFIX, SessionFiles
-from sessiond.storage.state_file import StateFile, state_in
+from sessiond.storage.state_file import State, StateFile, stored_state
 from sessiond_client.wire.messages import Fault
 
 FINDINGS_MAX = 20
@@ -137,7 +137,7 @@ class Checking:
             names = [name for name in _names(self._files, directory) if name.endswith(SUFFIX)]
             for start in range(0, len(names), ULIDS_PER_QUESTION):
                 some = names[start : start + ULIDS_PER_QUESTION]
-                known = self._known([name.removesuffix(SUFFIX) for name in some])
+                known = self._known([name.removesuffix(SUFFIX) for name in some if name.isascii()])
                 for name in some:
                     path = directory / name
                     if name.removesuffix(SUFFIX) in known or self._files.disk.file_size(path) is None:
@@ -153,32 +153,30 @@ class Checking:
     def _state_fault(self) -> Fault | None:
         state_file = StateFile(self._path, self._files.disk)
         try:
-            data = self._files.disk.read(state_file.path)
-        except FileNotFoundError:
-            data = b""
+            said = state_file.said()
+        except OSError as error:
+            message = f"the file cannot be read: {error.strerror}"
+            return fault(FaultCode.STATE_DIFFERS, state_file.path, message, Cure.START)
         try:
             expected, stored = self._stored_state()
         except (ValueError, TypeError) as error:
             return self._unreadable(f"what it says of labels and milestones cannot be read: {error}")
-        if len(data) != expected:
-            if self._is_live and len(data) < expected:
+        if said.size != expected:
+            if self._is_live and said.size < expected:
                 return None
-            message = f"it has {len(data)} bytes instead of {expected}"
+            message = f"it has {said.size} bytes instead of {expected}"
             return fault(FaultCode.STATE_DIFFERS, state_file.path, message, Cure.START)
-        said, offset = state_in(data)
-        if offset is not None or said != stored:
+        if said.damage is not None or said.state != stored:
             message = "it does not say what the database says of labels and milestones"
-            return fault(FaultCode.STATE_DIFFERS, state_file.path, message, Cure.STATE, offset=offset)
+            return fault(FaultCode.STATE_DIFFERS, state_file.path, message, Cure.STATE, offset=said.damage)
         return None
 
-    def _stored_state(self) -> tuple[int, tuple[dict[str, str], dict[str, str]]]:
-        """How large state.ndjson is by the database, the labels and the milestones."""
+    def _stored_state(self) -> tuple[int, State]:
+        """How large state.ndjson is by the database, and what it has to say."""
         with self._connection:
             size = int(self._connection.execute("SELECT value FROM fact WHERE name = 'state_bytes'").get)
-            sql = "SELECT label, ulid FROM label JOIN session ON session.id = session_id"
-            labels = dict(rows(self._connection, sql))
-            milestones = dict(rows(self._connection, "SELECT key, value FROM milestone"))
-        return size, (labels, milestones)
+            stored = stored_state(self._connection)
+        return size, stored
 
     def _unreadable(self, message: str) -> Fault:
         return fault(FaultCode.ROW_DIFFERS, self._database_path, message, Cure.DATABASE)

@@ -12,11 +12,12 @@ from pathlib import Path
 import apsw
 
 from sessiond.clock import Clock
+from sessiond.errors import StartupRefused
 from sessiond.storage.database import CORRUPTION, Database, check_library, failing, not_opened, require_file
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.recovery import Progress, Recovery
-from sessiond.storage.state_file import StateFile
+from sessiond.storage.state_file import STATE_NAME, StateFile
 
 DATABASE_NAME = "sessiond.db"
 SUSPECT_NAME = "suspect"
@@ -62,7 +63,7 @@ class DataDirectory:
             if disk.file_size(path / DATABASE_NAME) is None:
                 # The directory may be new, and a power cut would take it away with all that is stored in it.
                 disk.sync_above(path)
-            session_files.make_directories()
+            _make_directories(session_files)
             try:
                 return cls._open(path, clock, session_files, vfs, progress)
             except CORRUPTION as error:
@@ -85,6 +86,7 @@ class DataDirectory:
     ) -> DataDirectory:
         disk = session_files.disk
         require_file(path / DATABASE_NAME, disk)
+        _set_odd_aside(path, session_files, clock.now())
         _set_log_aside(path, session_files, clock.now())
         database = Database(path / DATABASE_NAME, disk, vfs)
         try:
@@ -125,6 +127,26 @@ def set_database_aside(path: Path, session_files: SessionFiles, reason: str, mom
             session_files.set_aside(part, reason, moment)
     if session_files.disk.file_size(path / SUSPECT_NAME) is not None:
         session_files.disk.unlink(path / SUSPECT_NAME)
+
+
+def _make_directories(session_files: SessionFiles) -> None:
+    try:
+        session_files.make_directories()
+    except FileExistsError as error:
+        raise StartupRefused(f"{error.filename} is no directory", "move it away") from error
+
+
+def _set_odd_aside(path: Path, session_files: SessionFiles, moment: int) -> None:
+    """What has the name of one of our files and is none: SQLite would wait for a pipe."""
+    disk = session_files.disk
+    names = [f"{DATABASE_NAME}{suffix}" for suffix in ("-wal", "-shm")]
+    for name in (*names, SUSPECT_NAME, STATE_NAME):
+        odd = path / name
+        if disk.file_size(odd) is not None and not disk.is_file(odd):
+            target = session_files.set_aside(odd, "no-file", moment)
+            logger.error("no file of ours is set aside", extra={"path": str(target)})
+            if name in names:
+                mark_suspect(path, disk)
 
 
 def _set_log_aside(path: Path, session_files: SessionFiles, moment: int) -> None:

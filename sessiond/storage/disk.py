@@ -2,7 +2,8 @@
 
 The one rule: whatever the stores do to a file or a directory, and SQLite does not do itself, goes through a
 `Disk`, so that a simulated one can take its place and cut the power at any operation (tests/simulation).
-Raises OSError; nothing is retried here.
+Only regular files are opened: a pipe that has a file's name is told from one, and not waited for. Raises
+OSError; nothing is retried here.
 """
 
 from __future__ import annotations
@@ -28,15 +29,11 @@ class Disk:
 
     def open_append(self, path: Path) -> int:
         """An existing file, opened for appending."""
-        return os.open(path, os.O_WRONLY | os.O_APPEND | _COMMON)
+        return _opened(path, os.O_WRONLY | os.O_APPEND)
 
     def open_read(self, path: Path) -> int:
-        """A regular file, opened for reading; raises OSError for anything else that has the name."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _COMMON)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return descriptor
+        """An existing file, opened for reading."""
+        return _opened(path, os.O_RDONLY)
 
     def read_at(self, descriptor: int, offset: int, size: int) -> bytes:
         """At most `size` bytes of an open file, fewer only at its end."""
@@ -65,7 +62,7 @@ class Disk:
 
     def sync(self, path: Path) -> None:
         """Bring a file's data to the disk (fdatasync on a descriptor of its own)."""
-        descriptor = os.open(path, os.O_RDONLY | _COMMON)
+        descriptor = self.open_read(path)
         try:
             os.fdatasync(descriptor)
         finally:
@@ -77,7 +74,7 @@ class Disk:
         After a crash or a failed sync the page cache may show what the disk does not have, in pages that
         count as clean: another sync would write nothing. This makes them dirty again.
         """
-        descriptor = os.open(path, os.O_RDWR | _COMMON)
+        descriptor = _opened(path, os.O_RDWR)
         try:
             while part := os.pread(descriptor, READ_BYTES, offset):
                 offset += os.pwrite(descriptor, part, offset)
@@ -106,18 +103,6 @@ class Disk:
     def make_directory(self, path: Path) -> None:
         """A new directory, private to the user, unless it is there."""
         path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-
-    def read(self, path: Path, offset: int = 0) -> bytes:
-        """A file's bytes from `offset` on; raises FileNotFoundError."""
-        descriptor = os.open(path, os.O_RDONLY | _COMMON)
-        try:
-            parts = []
-            while part := os.pread(descriptor, READ_BYTES, offset):
-                parts.append(part)
-                offset += len(part)
-            return b"".join(parts)
-        finally:
-            os.close(descriptor)
 
     def file_size(self, path: Path) -> int | None:
         """The size of a file in bytes, None if it is not there."""
@@ -150,3 +135,12 @@ class Disk:
     def unlink(self, path: Path) -> None:
         """Remove a file."""
         path.unlink()
+
+
+def _opened(path: Path, flags: int) -> int:
+    """An existing regular file; raises OSError for what else has the name, without waiting for it."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | _COMMON)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor

@@ -7,12 +7,16 @@ fails part of the way is cut back at once, and a file whose size is not the expe
 from __future__ import annotations
 
 import errno
+import logging
+import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from sessiond.storage.disk import Disk
+from sessiond_client.wire.messages import ULID_PATTERN
 
 OPEN_FILES_MAX = 400
 """Append handles kept open; the one used longest ago is closed. Well below the usual limit of 1024."""
@@ -20,6 +24,13 @@ OPEN_FILES_MAX = 400
 SUFFIX = ".ndjson"
 TEMPORARY_MARK = ".tmp-"
 BACKUP_SUFFIX = ".bak"
+
+NAME_BYTES_MAX = 255
+"""No file system of Linux takes a longer name."""
+
+logger = logging.getLogger("sessiond.storage")
+
+_ulid = re.compile(ULID_PATTERN)
 
 
 class FileLags(Exception):  # noqa: N818 - it is a state more than an error
@@ -154,19 +165,31 @@ class SessionFiles:
 
     def set_aside(self, path: Path, reason: str, moment: int) -> Path:
         """Move a file that cannot be trusted into the quarantine, where it is kept for the user."""
-        target = self.quarantine_directory / f"{path.name}.{reason}-{moment}"
+        target = self.quarantine_directory / _extended(path.name, f".{reason}-{moment}")
+        while self.disk.file_size(target) is not None:  # a name that was cut, or a clock that was set back
+            moment += 1
+            target = self.quarantine_directory / _extended(path.name, f".{reason}-{moment}")
         self.disk.rename(path, target)
         self.disk.sync_directory(self.quarantine_directory)
         self.disk.sync_directory(path.parent)
         return target
 
     def ulids(self) -> list[str]:
-        """The stems of all session files, in order."""
-        return self._stems(self.directory)
+        """The sessions that have a file, in order."""
+        return [stem for stem in self._stems(self.directory) if _ulid.fullmatch(stem)]
 
     def trashed_ulids(self) -> list[str]:
-        """The stems of all files in the trash, in order."""
-        return self._stems(self.trash_directory)
+        """The sessions that have a file in the trash, in order."""
+        return [stem for stem in self._stems(self.trash_directory) if _ulid.fullmatch(stem)]
+
+    def foreign(self) -> list[Path]:
+        """What is called as a session file is, but for its ULID."""
+        return [
+            directory / f"{stem}{SUFFIX}"
+            for directory in (self.directory, self.trash_directory)
+            for stem in self._stems(directory)
+            if not _ulid.fullmatch(stem)
+        ]
 
     def _stems(self, directory: Path) -> list[str]:
         names = self.disk.names(directory)
@@ -176,12 +199,16 @@ class SessionFiles:
         """The sessions of which there is a backup, by ULID."""
         ending = f"{SUFFIX}{BACKUP_SUFFIX}"
         names = [*self.disk.names(self.directory), *self.disk.names(self.trash_directory)]
-        return [name.removesuffix(ending) for name in names if name.endswith(ending)]
+        stems = [name.removesuffix(ending) for name in names if name.endswith(ending)]
+        return [stem for stem in stems if _ulid.fullmatch(stem)]
 
     def remove_backups(self, ulid: str) -> int:
-        """Remove what backups there are of a file that is whole; returns how many. Raises OSError."""
+        """Remove what backups there are of a file that is whole; returns how many. Raises OSError.
+
+        What only has the name of one is left to the user.
+        """
         paths = [path.with_name(f"{path.name}{BACKUP_SUFFIX}") for path in self._places(ulid)]
-        there = [path for path in paths if self.disk.file_size(path) is not None]
+        there = [path for path in paths if self.disk.file_size(path) is not None and self.disk.is_file(path)]
         for path in there:
             self.disk.unlink(path)
         return len(there)
@@ -190,17 +217,28 @@ class SessionFiles:
         return self.path(ulid), self.trash_path(ulid)
 
     def sweep(self) -> int:
-        """Remove temporary files that a crash left behind; returns how many."""
+        """Remove temporary files that a crash left behind; returns how many it could."""
         marked = [
             directory / name
             for directory in (self.directory, self.trash_directory, self.directory.parent)
             for name in self.disk.names(directory)
             if TEMPORARY_MARK in name
         ]
-        leftovers = [path for path in marked if self.disk.is_file(path)]
-        for path in leftovers:
-            self.disk.unlink(path)
-        return len(leftovers)
+        swept = 0
+        for path in marked:
+            try:
+                if self.disk.is_file(path):
+                    self.disk.unlink(path)
+                    swept += 1
+            except OSError as error:
+                logger.warning("temporary file stays", extra={"path": str(path), "reason": str(error)})
+        return swept
+
+
+def _extended(name: str, ending: str) -> str:
+    """A name with something added to it, cut to what a file system takes."""
+    kept = os.fsencode(name)[: NAME_BYTES_MAX - len(os.fsencode(ending))]
+    return os.fsdecode(kept) + ending
 
 
 def write_whole(disk: Disk, descriptor: int, data: bytes) -> None:

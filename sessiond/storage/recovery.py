@@ -91,6 +91,8 @@ class Recovery:
         known.update(unknown)
         trashed = [ulid for ulid in self._files.trashed_ulids() if ulid not in known]
         done = self._counted(len(trashed) + len(unknown))
+        for path in self._files.foreign():
+            self._set_aside_or_leave(path, "foreign-name")
         with self._connection:
             self._look_into_trash()
             for ulid in trashed:
@@ -143,10 +145,19 @@ class Recovery:
     def _tidy(self) -> None:
         if removed := remove_settled_backups(self._connection, self._files):
             self.counters.add("backups_removed", removed)
-        if done := self._state_file.reconcile(self._connection, self._clock):
+        if done := self._reconcile_state():
             self.counters.add(done)
         oldest = self._clock.now() - RECEIPT_DAYS_MAX * 86_400_000_000
         self._connection.execute("DELETE FROM receipt WHERE at < ?", (oldest,))
+
+    def _reconcile_state(self) -> str | None:
+        """Labels and milestones; a file of them that cannot be read is set aside, the database has them."""
+        try:
+            said = self._state_file.said()
+        except OSError as error:
+            self._set_aside(self._state_file.path, f"unreadable-{type(error).__name__.lower()}")
+            said = self._state_file.said()
+        return self._state_file.reconcile(said, self._connection, self._clock)
 
     def _take_in(self, ulid: str, path: Path, follow: Callable[[str], None]) -> None:
         """Store the session of a file that the database does not know, and do what follows from that."""
@@ -155,10 +166,12 @@ class Recovery:
                 events = take_unknown(self._connection, self._disk, path, ulid)
                 follow(ulid)
         except BadFile as finding:
-            self._set_aside(ulid, path, finding.reason)
+            self._set_aside_or_leave(path, finding.reason)
         except UNFORESEEN:
             logger.exception("file cannot be understood", extra={"session": ulid})
-            self._set_aside(ulid, path, "unforeseen")
+            self._set_aside_or_leave(path, "unforeseen")
+        except OSError as error:
+            self._pass_over(path, error)
         else:
             if events:
                 self.counters.add("events_adopted", events)
@@ -167,16 +180,21 @@ class Recovery:
     def _mend_or_leave(self, ulid: str) -> None:
         """Mend a file; one that the disk refuses to mend now must not keep the others from starting."""
         try:
-            with self._connection:
-                self._bring_together(ulid)
-        except UNFORESEEN:
-            logger.exception("file cannot be understood", extra={"session": ulid})
-            self._set_aside(ulid, self._files.path(ulid), "unforeseen")
-            self._bring_together(ulid)
+            self._mend_or_set_aside(ulid)
         except OSError as error:
             self.lagging.add(ulid)
             self.counters.add("files_left_lagging")
             logger.error("file cannot be mended yet", extra={"session": ulid, "reason": str(error)})  # noqa: TRY400
+
+    def _mend_or_set_aside(self, ulid: str) -> None:
+        try:
+            with self._connection:
+                self._bring_together(ulid)
+        except UNFORESEEN:
+            logger.exception("file cannot be understood", extra={"session": ulid})
+            self._set_aside(self._files.path(ulid), "unforeseen")
+            with self._connection:
+                self._bring_together(ulid)
 
     def renew(self, ulid: str) -> None:
         """Write the file of one session anew: its sync failed, so what can be read is not what is on disk."""
@@ -199,10 +217,10 @@ class Recovery:
         if size is None:
             self._rebuild(session, "files_recreated")
         elif not self._disk.is_file(path):
-            self._set_aside(ulid, path, "no-file")
+            self._set_aside(path, "no-file")
             self._rebuild(session, "files_rebuilt")
         elif size < session.synced_bytes and not self._take_newer(session):
-            self._set_aside(ulid, path, "shortened")
+            self._set_aside(path, "shortened")
             self._rebuild(session, "files_rebuilt")
         else:
             if size >= session.synced_bytes:
@@ -243,7 +261,7 @@ class Recovery:
             elif tail.is_blank(alike.end) or tail.is_torn(alike.lines):
                 self._complete(session, tail, alike)
             else:
-                self._set_aside(session.ulid, path, "conflict")
+                self._set_aside(path, "conflict")
                 self._rebuild(session, "conflicts_rebuilt")
 
     def _take_newer(self, session: Unsealed) -> bool:
@@ -304,7 +322,18 @@ class Recovery:
             self._files.append(ulid, part, offset)
             offset += len(part)
 
-    def _set_aside(self, ulid: str, path: Path, reason: str) -> None:
+    def _set_aside(self, path: Path, reason: str) -> None:
         target = self._files.set_aside(path, reason, self._clock.now())
         self.counters.add("files_quarantined")
-        logger.error("file set aside", extra={"session": ulid, "reason": reason, "path": str(target)})
+        logger.error("file set aside", extra={"reason": reason, "path": str(target)})
+
+    def _set_aside_or_leave(self, path: Path, reason: str) -> None:
+        """Of a session that nobody knows; one file must not keep the others from starting."""
+        try:
+            self._set_aside(path, reason)
+        except OSError as error:
+            self._pass_over(path, error)
+
+    def _pass_over(self, path: Path, error: OSError) -> None:
+        self.counters.add("files_passed_over")
+        logger.error("file is left for another start", extra={"path": str(path), "reason": str(error)})

@@ -7,6 +7,7 @@ either the old file is there or the new one.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from sessiond.storage.database import rows
 from sessiond.storage.files import SessionFiles, replace_file
 from sessiond.storage.view import event_pages
 from sessiond_client.wire.messages import Session
+
+logger = logging.getLogger("sessiond.storage")
 
 
 class CannotSettle(Exception):  # noqa: N818 - a finding, not a failure
@@ -63,7 +66,15 @@ def remove_settled_backups(connection: apsw.Connection, files: SessionFiles) -> 
     """Remove the backups of files that follow the database: the power undid their removal. How many."""
     sql = "SELECT 1 FROM session WHERE ulid = ? AND sealed = 1 AND unsettled = 0"
     settled = [ulid for ulid in files.backed_up() if rows(connection, sql, (ulid,))]
-    return sum(files.remove_backups(ulid) for ulid in settled)
+    return sum(_remove_backups(files, ulid) for ulid in settled)
+
+
+def _remove_backups(files: SessionFiles, ulid: str) -> int:
+    try:
+        return files.remove_backups(ulid)
+    except OSError as error:
+        logger.warning("backup stays", extra={"session": ulid, "reason": str(error)})
+        return 0
 
 
 def _wanted(connection: apsw.Connection, ulid: str) -> _Wanted | None:

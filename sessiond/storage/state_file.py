@@ -1,13 +1,14 @@
 """state.ndjson: labels and milestones as lines, so that a database built anew has them again.
 
 The one rule: as with session files, the database is written first and this file follows; the database knows
-its size, so that a start can tell whether it has everything.
+its size, so that a start can tell whether it has everything. It is read line by line, however long it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 import msgspec
@@ -16,6 +17,7 @@ from sessiond.clock import Clock, time_text
 from sessiond.storage.database import rows
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
+from sessiond.storage.file_reading import LineDamage, lines_of
 from sessiond.storage.files import FileLags, replace_file, write_whole
 from sessiond_client.wire.lines import LabelLine, MilestoneLine
 
@@ -24,7 +26,18 @@ STATE_NAME = "state.ndjson"
 LABELS = "SELECT label, ulid FROM label JOIN session ON session.id = session_id"
 MILESTONES = "SELECT key, value FROM milestone ORDER BY key"
 
+State = tuple[dict[str, str], dict[str, str]]
+"""Labels with their ULIDs, and milestones."""
+
 _decoder: msgspec.json.Decoder[LabelLine | MilestoneLine] = msgspec.json.Decoder(LabelLine | MilestoneLine)
+
+
+class Said(NamedTuple):
+    """What a file leads to, how long it is, and where its first bad line begins."""
+
+    state: State
+    size: int
+    damage: int | None
 
 
 class StateFile:
@@ -68,72 +81,70 @@ class StateFile:
         replace_file(self._disk, self.path, [data])
         return len(data)
 
-    def reconcile(self, connection: apsw.Connection, clock: Clock) -> str | None:
+    def reconcile(self, said: Said, connection: apsw.Connection, clock: Clock) -> str | None:
         """Bring file and database back together at start-up; returns what was done, None if nothing was.
 
         What the file has beyond what the database knows is taken in: the database is an older one, or new.
         The size alone proves nothing: after a power cut a file may have it, and NUL bytes instead of lines.
         """
         expected = int(connection.execute("SELECT value FROM fact WHERE name = 'state_bytes'").get)
-        data = b"" if self._disk.file_size(self.path) is None else self._disk.read(self.path)
-        if len(data) == expected and _says(data, connection):
-            if data:
+        if said == Said(stored_state(connection), expected, None):
+            if expected:
                 self._disk.sync_anew(self.path)
             return None
         done = "state_files_rewritten"
-        if lines := _whole_lines(data[expected:]):
-            _take_in(connection, lines)
+        for _, line in self._lines(expected):
+            _take_in(connection, line)
             done = "state_lines_adopted"
         size = self.renew(connection, clock)
         connection.execute("UPDATE fact SET value = ? WHERE name = 'state_bytes'", (size,))
         return done
 
+    def said(self) -> Said:
+        """Labels and milestones as the lines say. Raises OSError; a file that is not there says nothing."""
+        labels: dict[str, str] = {}
+        milestones: dict[str, str] = {}
+        size = self._disk.file_size(self.path) or 0
+        whole = 0
+        for end, line in self._lines():
+            whole = end
+            if isinstance(line, MilestoneLine):
+                milestones[line.key] = line.value
+            elif line.session is None:
+                labels.pop(line.label, None)
+            else:
+                labels[line.label] = line.session
+        return Said((labels, milestones), max(size, whole), whole if whole < size else None)
 
-def _says(data: bytes, connection: apsw.Connection) -> bool:
-    """Whether these are whole lines that lead to the labels and milestones which the database has."""
-    stored = dict(rows(connection, LABELS)), dict(rows(connection, MILESTONES))
-    return state_in(data) == (stored, None)
-
-
-def state_in(data: bytes) -> tuple[tuple[dict[str, str], dict[str, str]], int | None]:
-    """Labels (with their ULIDs) and milestones as these lines say, and where the first bad one begins."""
-    labels: dict[str, str] = {}
-    milestones: dict[str, str] = {}
-    lines = _whole_lines(data)
-    for line in lines:
-        if isinstance(line, MilestoneLine):
-            milestones[line.key] = line.value
-        elif line.session is None:
-            labels.pop(line.label, None)
-        else:
-            labels[line.label] = line.session
-    whole = data.split(b"\n")
-    bad = None if len(lines) == len(whole) - 1 and not whole[-1] else sum(map(len, whole[: len(lines)]))
-    return (labels, milestones), bad if bad is None else bad + len(lines)
-
-
-def _whole_lines(data: bytes) -> list[LabelLine | MilestoneLine]:
-    lines = []
-    for raw in data.split(b"\n")[:-1]:
+    def _lines(self, offset: int = 0) -> Iterator[tuple[int, LabelLine | MilestoneLine]]:
+        """The lines from `offset` on up to the first that is none, each after where it ends."""
+        if self._disk.file_size(self.path) is None:
+            return
+        descriptor = self._disk.open_read(self.path)
         try:
-            lines.append(_decoder.decode(raw))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            break
-    return lines
+            for begin, raw in lines_of(self._disk, descriptor, offset):
+                yield begin + len(raw) + 1, _decoder.decode(raw)
+        except (LineDamage, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        finally:
+            self._disk.close(descriptor)
 
 
-def _take_in(connection: apsw.Connection, lines: Iterable[LabelLine | MilestoneLine]) -> None:
-    for line in lines:
-        match line:
-            case MilestoneLine():
-                connection.execute(
-                    "INSERT OR REPLACE INTO milestone (key, value) VALUES (?, ?)", (line.key, line.value)
-                )
-            case LabelLine(session=None):
-                connection.execute("DELETE FROM label WHERE label = ?", (line.label,))
-            case LabelLine():
-                connection.execute(
-                    "INSERT OR REPLACE INTO label (label, session_id)"
-                    " SELECT ?, id FROM session WHERE ulid = ?",
-                    (line.label, line.session),
-                )
+def stored_state(connection: apsw.Connection) -> State:
+    """Labels and milestones as the database has them."""
+    return dict(rows(connection, LABELS)), dict(rows(connection, MILESTONES))
+
+
+def _take_in(connection: apsw.Connection, line: LabelLine | MilestoneLine) -> None:
+    match line:
+        case MilestoneLine():
+            connection.execute(
+                "INSERT OR REPLACE INTO milestone (key, value) VALUES (?, ?)", (line.key, line.value)
+            )
+        case LabelLine(session=None):
+            connection.execute("DELETE FROM label WHERE label = ?", (line.label,))
+        case LabelLine():
+            connection.execute(
+                "INSERT OR REPLACE INTO label (label, session_id) SELECT ?, id FROM session WHERE ulid = ?",
+                (line.label, line.session),
+            )

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
+import apsw
 import pytest
 
+from sessiond import config, daemon
 from sessiond.clock import Clock
-from sessiond.failures import FAILURES_MAX, FILE_NAME, KEPT_MAX, WINDOW_SECONDS, Failures
+from sessiond.errors import StartupRefused, StorageFailed
+from sessiond.failures import (
+    FAILURES_MAX,
+    FILE_NAME,
+    KEPT_MAX,
+    NOTES_BYTES_MAX,
+    WINDOW_SECONDS,
+    Failures,
+)
+from tests.running import environ_for
 
 
 class SetClock(Clock):
@@ -104,6 +116,72 @@ def test_notes_that_cannot_be_read_count_for_nothing(tmp_path: Path, content: by
     assert failures.too_many() is None
     fail(failures, clock, 1.0, 2.0, 3.0)
     assert failures.too_many() is not None
+
+
+def test_notes_that_are_longer_than_ours_can_be_are_not_read(tmp_path: Path) -> None:
+    clock = SetClock()
+    failures = Failures(tmp_path, DATA, clock)
+    fail(failures, clock, 1.0, 2.0, 3.0)
+    os.truncate(failures.path, NOTES_BYTES_MAX + 1)
+
+    assert failures.too_many() is None
+    fail(failures, clock, 1.0, 2.0, 3.0)
+    assert failures.too_many() is not None
+
+
+def test_notes_that_are_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    failures = Failures(tmp_path, DATA, SetClock())
+    os.mkfifo(failures.path, 0o600)
+    writer = os.open(failures.path, os.O_RDWR)
+    os.write(writer, b"{}\n")
+
+    assert failures.too_many() is None
+    assert os.read(writer, 100) == b"{}\n"  # nobody else has
+
+    os.close(writer)
+
+
+def test_the_longest_notes_there_can_be_are_read(tmp_path: Path) -> None:
+    clock = SetClock()
+    failures = Failures(tmp_path, Path("/" + "\x01" * 4095), clock)
+
+    for _ in range(KEPT_MAX):
+        failures.note("\x01" * 100_000)
+
+    assert len(failures.path.read_bytes().splitlines()) == KEPT_MAX
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (OSError(errno.EIO, "input/output error"), True),
+        (OSError(errno.EROFS, "read-only file system"), True),
+        (OSError(errno.ENAMETOOLONG, "file name too long"), False),
+        (IsADirectoryError(errno.EISDIR, "is a directory"), False),
+        (apsw.IOError("disk I/O error"), True),
+        (apsw.FullError("database or disk is full"), True),
+        (apsw.ConstraintError("UNIQUE constraint failed"), False),
+    ],
+)
+@pytest.mark.parametrize("at_start", [True, False])
+def test_only_what_speaks_of_the_disk_counts(
+    home: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, counts: bool, at_start: bool
+) -> None:
+    def fails(*_: object) -> int:
+        if at_start:
+            raise StartupRefused("the disk", "see to it", 70) from error
+        raise StorageFailed("opening", error)
+
+    monkeypatch.setattr(daemon, "_serve", fails)
+    monkeypatch.setattr(daemon, "_limit_resources", lambda: None)
+    loaded = config.load(environ_for(home), None, None)
+    umask = os.umask(0o077)
+
+    with pytest.raises((StorageFailed, StartupRefused)):
+        daemon.serve(loaded)
+
+    os.umask(umask)
+    assert (loaded.socket_path.parent / FILE_NAME).exists() == counts
 
 
 def test_notes_that_somebody_planted_as_a_link_are_not_followed(tmp_path: Path) -> None:

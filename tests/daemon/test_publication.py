@@ -19,7 +19,7 @@ import pytest
 from sessiond import config
 from sessiond.daemon import check_data_dir
 from sessiond.errors import StartupRefused
-from sessiond.publication import require_no_links
+from sessiond.publication import require_no_links, take_lock
 from sessiond_client import paths
 from tests.running import ROOT, RunningDaemon, environ_for
 
@@ -404,3 +404,14 @@ def test_a_directory_that_cannot_be_looked_into_is_refused_with_what_to_do(home:
 
     assert "cannot use" in str(refused.value)
     assert refused.value.exit_code == 78
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_pipe_in_the_place_of_a_lock_is_refused_and_not_waited_for(tmp_path: Path, read_only: bool) -> None:
+    os.mkfifo(tmp_path / "lock", 0o600)
+    writer = os.open(tmp_path / "lock", os.O_RDWR)
+
+    with pytest.raises(StartupRefused, match="lock is no regular file; see what it is, and remove it"):
+        take_lock(tmp_path / "lock", "the data", "holder", read_only=read_only)
+
+    os.close(writer)

@@ -91,11 +91,6 @@ class FilesOnDisk(Disk):
         """Unless it is there."""
         self._disk.make_directory(str(path))
 
-    def read(self, path: Path, offset: int = 0) -> bytes:
-        """To its end."""
-        file = self._disk.file(str(path))
-        return self._disk.read(file, offset, self._disk.size(file))
-
     def file_size(self, path: Path) -> int | None:
         """None if it is not there."""
         found = self._disk.names.get(str(path))

@@ -114,7 +114,7 @@ def build_distrusting(config: Config, clock: Clock, distrust: Distrust) -> Parts
     """Build what can be served without writing; nothing runs yet."""
     commits = Commits()
     writer = Writer(DistrustedStore(distrust), commits, clock)
-    searchers = Searchers(config.data_dir / DATABASE_NAME, config.data_dir / INDEX_NAME)
+    searchers = Searchers(config.data_dir / DATABASE_NAME, config.data_dir / INDEX_NAME, is_at_rest=True)
     return _assemble(config, clock, commits, writer, StandingIndex(searchers), searchers, distrust=distrust)
 
 
@@ -134,14 +134,14 @@ def _assemble(
     files = SessionFiles(config.data_dir, Disk()) if directory is None else directory.files
     with failing("reading what is to be purged"):
         purged = [] if directory is None else purged_ulids(directory.database.connection)
-    reader = Reader(config.data_dir / DATABASE_NAME)
+    reader = Reader(config.data_dir / DATABASE_NAME, is_at_rest=directory is None)
     server = Server(lambda: writer.is_full)
     writer.on_room = server.look_again
     owners = Owners(writer, clock, server.connections_closed)
     settler = Settler(writer, reader, files, _nothing if syncer is None else syncer.hurry)
     purger = Purger(writer, files, indexer.forget, purged)
     adopter = Adopter(writer, reader, purger, files)
-    verifying = Verifying(config.data_dir, files, clock)
+    verifying = Verifying(config.data_dir, files, clock, is_at_rest=directory is None)
     handlers = Handlers(
         config=config,
         clock=clock,
@@ -218,9 +218,10 @@ def _serve(config: Config, clock: Clock, failures: Failures) -> int:
         check_data_dir(config)
         failure = failures.too_many()
         distrust = None if failure is None else Distrust.of(failure, failures.path, clock)
-        purpose = f"the data in {config.data_dir}"
-        lock = take_lock(config.data_dir / "lock", purpose, place.path, read_only=distrust is not None)
-        stack.callback(os.close, lock)
+        lock = config.data_dir / "lock"
+        if distrust is None or os.path.lexists(lock):  # who only reads makes none
+            purpose = f"the data in {config.data_dir}"
+            stack.callback(os.close, take_lock(lock, purpose, place.path, read_only=distrust is not None))
         if distrust is None:
             directory = DataDirectory.open(config.data_dir, clock)
             stack.callback(directory.close)

@@ -1,7 +1,8 @@
 """Answers from the database that need no writer: read-only connections in threads of their own.
 
 The one rule: a reader never waits for the writer and never keeps a transaction open between two questions,
-so that checkpoints are not held up.
+so that checkpoints are not held up. Of a database at rest, to which nobody may write, it leaves everything
+as it is.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ T = TypeVar("T")
 class Reader:
     """A few threads, each with a connection that is opened when it is first needed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_at_rest: bool = False) -> None:
         self._path = path
+        self._is_at_rest = is_at_rest
         self._threads = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="reader")
         self._local = threading.local()
         self._connections: list[apsw.Connection] = []
@@ -44,8 +46,9 @@ class Reader:
             try:
                 return question(self._connection())
             except CORRUPTION:
-                with suppress(OSError):
-                    mark_suspect(self._path.parent)
+                if not self._is_at_rest:
+                    with suppress(OSError):
+                        mark_suspect(self._path.parent)
                 raise
             except (RowDamaged, UnicodeDecodeError) as error:
                 raise row_unreadable(self._path, error) from None
@@ -53,7 +56,7 @@ class Reader:
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = open_reader(self._path)
+            connection = self._local.connection = open_reader(self._path, is_at_rest=self._is_at_rest)
             self._connections.append(connection)
         return connection
 

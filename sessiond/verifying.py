@@ -40,8 +40,11 @@ logger = logging.getLogger("sessiond.verifying")
 class Verifying:
     """Compares files and database beside the writer, for whoever asks."""
 
-    def __init__(self, data_dir: Path, files: SessionFiles, clock: Clock) -> None:
+    def __init__(
+        self, data_dir: Path, files: SessionFiles, clock: Clock, *, is_at_rest: bool = False
+    ) -> None:
         self._data_dir = data_dir
+        self._is_at_rest = is_at_rest
         self._files = files
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
@@ -76,7 +79,7 @@ class Verifying:
     def _fill(self, page: _Page, request: Verify, cut: Callable[[], bool]) -> None:
         try:
             if self._connection is None:
-                self._connection = open_reader(self._data_dir / DATABASE_NAME)
+                self._connection = open_reader(self._data_dir / DATABASE_NAME, is_at_rest=self._is_at_rest)
             check = Checking(self._data_dir, self._connection, self._files, is_live=True, cut=cut)
             if request.session is None:
                 self._some(page, check, request.after)
@@ -100,7 +103,9 @@ class Verifying:
                 return
 
     def _suspect(self) -> None:
-        """Have the next start look at the whole database."""
+        """Have the next start look at the whole database, unless nothing is to be written."""
+        if self._is_at_rest:
+            return
         with suppress(OSError):
             mark_suspect(self._data_dir)
 

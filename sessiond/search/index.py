@@ -17,7 +17,8 @@ import apsw
 from sessiond.clock import Clock
 from sessiond.search.pages import PAGE_BYTES, Page
 from sessiond.search.recorded import NOTHING, Extent, Recorded
-from sessiond.storage.database import BUSY_TIMEOUT_MS, CORRUPTION, READER_CACHE_KIB, rows
+from sessiond.storage.database import BUSY_TIMEOUT_MS, CORRUPTION, READER_CACHE_KIB, opened_at_rest, rows
+from sessiond.storage.disk import Disk
 
 INDEX_NAME = "search.db"
 INDEX_VERSION = 2
@@ -71,10 +72,14 @@ class IndexDamaged(Exception):  # noqa: N818 - it is a finding more than an erro
     """The index cannot be used; built anew, it can."""
 
 
-def open_index(path: Path) -> apsw.Connection:
-    """A read-only connection to the index. Raises IndexDamaged."""
+def open_index(path: Path, *, is_at_rest: bool = False) -> apsw.Connection:
+    """A read-only connection to the index, `is_at_rest` as for `open_reader`. Raises IndexDamaged."""
     with damage_told():
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection = (
+            opened_at_rest(path, Disk())
+            if is_at_rest
+            else apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        )
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
         connection.execute("PRAGMA query_only = ON")

@@ -111,15 +111,16 @@ def _translated(
 class Recorded:
     """The main database, for reading. Use it from one thread at a time. All questions may raise Refused."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_at_rest: bool = False) -> None:
         self.path = path
+        self._is_at_rest = is_at_rest
         self._opened: apsw.Connection | None = None
 
     @property
     def _connection(self) -> apsw.Connection:
         """Opened by the first question, so that what is wrong with it is told there."""
         if self._opened is None:
-            self._opened = open_reader(self.path)
+            self._opened = open_reader(self.path, is_at_rest=self._is_at_rest)
         return self._opened
 
     def close(self) -> None:

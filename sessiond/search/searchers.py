@@ -27,9 +27,9 @@ T = TypeVar("T")
 class _Seat:
     """The connections of one thread, opened when they are first needed."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, *, is_at_rest: bool) -> None:
         self.lock = threading.Lock()
-        self.recorded = Recorded(database)
+        self.recorded = Recorded(database, is_at_rest=is_at_rest)
         self.index: apsw.Connection | None = None
 
     def leave_index(self) -> None:
@@ -41,7 +41,8 @@ class _Seat:
 class Searchers:
     """A few threads that answer searches."""
 
-    def __init__(self, database: Path, index: Path) -> None:
+    def __init__(self, database: Path, index: Path, *, is_at_rest: bool = False) -> None:
+        self._is_at_rest = is_at_rest
         self._database = database
         self._index = index
         self._threads = ThreadPoolExecutor(SEARCHERS_MAX, thread_name_prefix="searcher")
@@ -66,14 +67,14 @@ class Searchers:
         seat = self._seat()
         with seat.lock:
             if seat.index is None:
-                seat.index = open_index(self._index)
+                seat.index = open_index(self._index, is_at_rest=self._is_at_rest)
             return question(Stores(seat.recorded, seat.index))
 
     def _seat(self) -> _Seat:
         seat: _Seat | None = getattr(self._local, "seat", None)
         if seat is None:
             with self._seating:
-                seat = self._local.seat = _Seat(self._database)
+                seat = self._local.seat = _Seat(self._database, is_at_rest=self._is_at_rest)
                 self._seats.append(seat)
         return seat
 

@@ -19,6 +19,7 @@ from sessiond.storage.database import (
     expect_any_line,
     lacking,
     migrations,
+    opened_at_rest,
     require_file,
     rows,
 )
@@ -319,14 +320,8 @@ def open_at_rest(path: Path, files: SessionFiles) -> apsw.Connection | None:
     if files.disk.file_size(path) is None:
         return None
     require_file(path, files.disk)
-    has_log = bool(files.disk.file_size(path.with_name(f"{path.name}-wal")))
-    # Without a log the file is all there is. With one, its index is made in memory; that takes exclusive
-    # locks, which cannot be had on a file that is only read, and are not needed where no daemon is.
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    uri = path.absolute().as_uri() + ("" if has_log else "?immutable=1")
-    connection = apsw.Connection(uri, flags=flags, vfs="unix-none")
+    connection = opened_at_rest(path, files.disk)
     try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA query_only = ON")
         expect_any_line(connection)
         if _has_schema(path, connection):

@@ -264,9 +264,32 @@ class Database:
         self.connection.close()
 
 
-def open_reader(path: Path) -> apsw.Connection:
-    """A read-only connection; it never checkpoints. Raises Refused for a database that is to be migrated."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+def opened_at_rest(path: Path, disk: Disk) -> apsw.Connection:
+    """A read-only connection to a database that nobody writes to, which leaves no trace beside it either.
+
+    Without a log the file is all there is. With one, its index is made in memory, and not in a `-shm`; that
+    takes exclusive locks, which cannot be had on a file that is only read, and are not needed here.
+    """
+    if disk.file_size(path) is not None and not disk.is_file(path):
+        raise apsw.CantOpenError("it is no file")  # SQLite would wait for a pipe
+    has_log = bool(disk.file_size(path.with_name(f"{path.name}-wal")))
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    uri = path.absolute().as_uri() + ("" if has_log else "?immutable=1")
+    connection = apsw.Connection(uri, flags=flags, vfs="unix-none")
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    return connection
+
+
+def open_reader(path: Path, *, is_at_rest: bool = False) -> apsw.Connection:
+    """A read-only connection; it never checkpoints. Raises Refused for a database that is to be migrated.
+
+    With `is_at_rest` nobody writes to the database, and SQLite writes nothing beside it in order to read.
+    """
+    connection = (
+        opened_at_rest(path, Disk())
+        if is_at_rest
+        else apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    )
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")

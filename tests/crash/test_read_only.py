@@ -134,15 +134,19 @@ def texts_of_file(data_dir: Path, session: str) -> list[str]:
     return [event["text"] for event in map(json.loads, lines) if event["type"] == "event"]
 
 
-def contents(data_dir: Path) -> dict[Path, tuple[int, int]]:
-    """The size of each file and when it was written, without the empty log and the shared memory that SQLite
-    makes in order to read."""
-    found = {path: path.stat() for path in data_dir.rglob("*") if path.is_file()}
+def contents(data_dir: Path) -> dict[Path, tuple[int, int, bytes]]:
+    """Each name, its size, when it was written, and what it says."""
+    found = {path: path.stat() for path in (data_dir, *data_dir.rglob("*"))}
     return {
-        path: (about.st_size, about.st_mtime_ns)
+        path: (about.st_size, about.st_mtime_ns, path.read_bytes() if path.is_file() else b"")
         for path, about in found.items()
-        if about.st_size and path.suffix != ".db-shm"
     }
+
+
+def scramble(path: Path) -> None:
+    """Every page but the first says nothing any more."""
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
 
 
 def test_what_reads_is_answered_and_what_writes_is_refused_and_nothing_is_written(
@@ -164,6 +168,58 @@ def test_what_reads_is_answered_and_what_writes_is_refused_and_nothing_is_writte
     # What was stored before is not called stored either: nothing has made it durable since the failures.
     again = peer.append(session, *recorded, producer=PRODUCER, n=1)
     assert again["code"] == "read_only"
+    assert contents(daemon.data_dir) == before
+    assert "Traceback" not in daemon.log_text()
+
+
+def test_a_log_that_has_to_be_read_is_read_and_nothing_is_written_for_it(home: Path) -> None:
+    daemon = RunningDaemon(home)
+    peer = daemon.peer()
+    session = peer.start(owner_pid=0)
+    peer.append(session, "only in the log")
+    assert peer.call("search", query="log")["hits"]
+    daemon.close_peers()
+    daemon.kill()
+    assert (daemon.data_dir / "sessiond.db-wal").stat().st_size
+    (daemon.data_dir / "lock").unlink()
+    note_failures(daemon)
+    before = contents(daemon.data_dir)
+    daemon.start()
+
+    try:
+        peer = daemon.peer()
+        assert [event["text"] for event in peer.call("read", session=session)["events"]] == [
+            "only in the log"
+        ]
+        assert len(peer.call("search", query="log")["hits"]) == 1
+        assert peer.call("verify")["type"] == "verified"
+        assert peer.append(session, "more")["code"] == "read_only"
+        assert contents(daemon.data_dir) == before
+        daemon.close_peers()
+        assert daemon.stop() == 0
+        assert contents(daemon.data_dir) == before
+    finally:
+        daemon.kill()
+
+
+@pytest.mark.parametrize("name", ["sessiond.db", "search.db"])
+def test_damage_that_is_found_meanwhile_is_told_and_left_as_it_is(
+    distrusting: tuple[RunningDaemon, str, list[str]], name: str
+) -> None:
+    daemon, session, _ = distrusting
+    daemon.close_peers()
+    assert daemon.stop() == 0
+    scramble(daemon.data_dir / name)
+    before = contents(daemon.data_dir)
+    daemon.start()
+
+    peer = daemon.peer()
+    replies = [peer.call("list"), peer.call("read", session=session), peer.call("verify")]
+    found = peer.call("search", query="before")
+
+    assert found["type"] == "error", found
+    if name == "sessiond.db":
+        assert [reply.get("code") for reply in replies] == ["corrupt"] * 3
     assert contents(daemon.data_dir) == before
     assert "Traceback" not in daemon.log_text()
 

@@ -37,21 +37,33 @@ ALLOWANCE_BYTES = 1024 * 1024
 BLOCK_BYTES = 4096
 """What even the smallest file takes."""
 
+CREATIONS_MAX = 16
+"""So many files are made for one request, should each be taken away before it is locked."""
+
 MIB = 1024 * 1024
 
 _open_files: weakref.WeakSet[SpoolFile] = weakref.WeakSet()
 
 
 class SpoolFile:
-    """One file while its writer lives. Made with the first line, mode 0600, and locked."""
+    """One file while its writer lives. Made with the first line, mode 0600, and locked.
+
+    `name` is the one it gets, or one with a higher number.
+    """
 
     def __init__(self, directory: Path, name: FileName, client: str) -> None:
-        self.path = directory / str(name)
+        self.directory = directory
+        self.name = name
         self._hello = hello_line(name.producer, client)
         self._file: int | None = None
         self._end = 0
         self._allowance = 0
         self._undelivered = 0
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.directory / str(self.name)
 
     @property
     def kept(self) -> bool:
@@ -120,18 +132,23 @@ class SpoolFile:
     def close(self) -> None:
         """Let go of the file as it is."""
         if self._file is not None:
+            # A child that is just being forked has a copy of the descriptor: closing ours would not let go.
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            self.leave_to_the_parent()
+
+    def leave_to_the_parent(self) -> None:
+        """In a forked child: close our copy of the descriptor; the lock stays the parent's."""
+        if self._file is not None:
             os.close(self._file)
             self._file = None
             _open_files.discard(self)
 
     def _open(self, length: int) -> int:
-        directory = open_private(self.path.parent)
+        directory = open_private(self.directory)
         try:
-            self._allowance = _room(directory, self.path.parent, len(self._hello) + length)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file = os.open(self.path.name, flags, 0o600, dir_fd=directory)
+            self._allowance = _room(directory, self.directory, len(self._hello) + length)
+            self._file = self._create(directory)
             _open_files.add(self)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write_all(self._file, self._hello, 0)
             self._end = len(self._hello)
             os.fsync(directory)
@@ -139,14 +156,35 @@ class SpoolFile:
             os.close(directory)
         return self._file
 
+    def _create(self, directory: int) -> int:
+        """A new file, locked; its name tells whether it still is one.
+
+        The daemon may find it before it is locked, and removes it, for nothing is in it. Then it is another
+        one's turn, with the next number.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        for _ in range(CREATIONS_MAX):
+            if self.name.number > NUMBER_MAX:
+                raise _full(self.directory, f"it has {NUMBER_MAX} files of this client")
+            file = os.open(str(self.name), flags, 0o600, dir_fd=directory)
+            try:
+                if _take(file) and _is_called(file, str(self.name), directory):
+                    return file
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+            self.name = self.name._replace(number=self.name.number + 1)
+        raise OSError(errno.EBUSY, "every new file is taken at once", str(self.directory))
+
     def _reserve(self, length: int) -> None:
         """See that there is room for so many bytes; raises `OSError`."""
         if self._end + length > FILE_BYTES_MAX:
             raise _full(self.path, f"it has {self._end // MIB} MiB, the limit of one file")
         if length > self._allowance:
-            directory = open_private(self.path.parent)
+            directory = open_private(self.directory)
             try:
-                self._allowance = _room(directory, self.path.parent, length)
+                self._allowance = _room(directory, self.directory, length)
             finally:
                 os.close(directory)
         self._allowance -= length
@@ -246,22 +284,23 @@ class Spool:
 
     def _write(self, line: bytes) -> None:
         if self._file is None:
-            self._number += 1
-            if self._number > NUMBER_MAX:
-                raise _full(self.directory, f"it has {NUMBER_MAX} files of this client")
-            self._file = SpoolFile(self.directory, FileName(self._producer, self._number), self._client)
+            name = FileName(self._producer, self._number + 1)
+            self._file = SpoolFile(self.directory, name, self._client)
+        file = self._file
         start = None
         try:
-            start = self._file.write(line, self._refused_bytes)
-            self._file.sync()
+            start = file.write(line, self._refused_bytes)
+            file.sync()
             self._refused_bytes = 0
         except OSError:
             self._refused_bytes = max(self._refused_bytes, len(line))
             if start is not None:
-                self._file.take_back(start)
-            if not self._file.kept:
+                file.take_back(start)
+            if not file.kept:
                 self._file = None
             raise
+        finally:
+            self._number = file.name.number
 
 
 def open_private(directory: Path) -> int:
@@ -328,6 +367,24 @@ def _full(path: Path, why: str) -> OSError:
     return OSError(errno.EDQUOT, reason, str(path))
 
 
+def _take(file: int) -> bool:
+    """Lock a file; False if somebody else has. Raises `OSError` where nothing can be locked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_called(file: int, name: str, directory: int) -> bool:
+    """Whether this name still is that of the open file."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(file))
+
+
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -347,7 +404,7 @@ def _write_all(file: int, data: bytes, start: int) -> None:
 def _leave_to_the_parent() -> None:
     """In a forked child: its copies of the descriptors would keep the parent's files locked after its end."""
     for file in list(_open_files):
-        file.close()
+        file.leave_to_the_parent()
 
 
 os.register_at_fork(after_in_child=_leave_to_the_parent)

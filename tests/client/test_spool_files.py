@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -204,6 +205,59 @@ def test_a_link_planted_as_the_file_is_not_written_through(
         session.append("note", "x")
 
     assert victim.read_text() == "mine"
+
+
+# --- who else looks at the file
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_made_anew(
+    one_away: Client, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon finds it in that moment, and nothing in it."""
+    lock = fcntl.flock
+
+    def late(file: int, operation: int) -> None:
+        monkeypatch.undo()
+        files(spool)[0].unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert one_away.start().append("note", "kept") == SPOOLED
+
+    (file,) = files(spool)
+    assert b"kept" in file.read_bytes()
+    assert (file.name[-13:], one_away.spooled) == ("000002.ndjson", 2)
+
+
+def test_a_file_that_somebody_else_locks_first_is_left_to_them(
+    one_away: Client, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+    others: list[int] = []
+
+    def late(file: int, operation: int) -> None:
+        monkeypatch.undo()
+        others.append(os.open(files(spool)[0], os.O_RDWR))
+        lock(others[0], operation)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    one_away.start()
+    os.close(others[0])
+
+    assert [file.stat().st_size > 0 for file in files(spool)] == [False, True]
+
+
+def test_what_is_handed_over_is_not_held_by_a_child_that_is_just_being_forked(
+    one_away: Client, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_away.start()
+    monkeypatch.setattr(os, "close", lambda _file: None)  # as if there were a copy of the descriptor
+    one_away.close()
+    monkeypatch.undo()
+
+    with files(spool)[0].open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_two_clients_have_a_file_each(

@@ -1,17 +1,14 @@
 """Takes over what clients wrote into the spool while no daemon could be reached.
 
-Owns the rounds in which that is done, and the sessions for what comes after an end. The one rule: a line is
-done through the same handlers as a request on a connection, is marked once it is answered, and only then does
-the next chunk begin; so whatever cuts a round short, the next one goes on there and stores nothing twice.
+Owns the rounds in which that is done. The one rule: a line is done through the same handlers as a request on
+a connection, is marked once it is answered, and only then does the next chunk begin; so whatever cuts a round
+short, the next one goes on there and stores nothing twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,31 +16,20 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import anyio
-import msgspec
 
-from sessiond import processes
+from sessiond.backlog import Backlog, Item, Round, waiting
 from sessiond.clock import Clock
 from sessiond.commits import Wakeup
 from sessiond.decoding import BadMessage, decode_request
-from sessiond.errors import Refused, RowUnreadable, StorageFailed, internal
+from sessiond.errors import Refused, StorageFailed
 from sessiond.handlers import Handlers
 from sessiond.reader import Reader
-from sessiond.spooled import Backlog, Item, NoSpoolFile, SpooledFile, require_private, waiting
-from sessiond.storage.catalog import get_session
+from sessiond.replay import Replay
+from sessiond.rests import PASSING, Rests, came_too_late
+from sessiond.spooled import NoSpoolFile, Part, SpooledFile, require_private, sync_directory
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.operations import Owner
 from sessiond.storage.recovery import Counters
-from sessiond_client.wire.messages import (
-    NAME_LENGTH_MAX,
-    Append,
-    End,
-    Error,
-    ErrorCode,
-    Reply,
-    Session,
-    Start,
-    Status,
-)
+from sessiond_client.wire.messages import Append, End, Error, ErrorCode, Reply, Start
 from sessiond_client.wire.spool import Spoolable
 
 DIRECTORIES_MAX = 16
@@ -52,47 +38,9 @@ DIRECTORIES_MAX = 16
 RETRY_SECONDS = 2.0
 """While something cannot be stored (the disk is full), it is tried again after this."""
 
-REST_SUFFIX = "-rest"
-
-_ULID_TIME_LETTERS = 10
-_ULID_RANDOM_LETTERS = 16
-_PASSING = {ErrorCode.BUSY, ErrorCode.CORRUPT, ErrorCode.DISK_FULL, ErrorCode.READ_ONLY}
-"""Refusals that pass: what they concern waits, and all that comes after it."""
-
 T = TypeVar("T")
 
 logger = logging.getLogger("sessiond.spool")
-
-
-class Replay:
-    """Stands where a connection would, for the lines of one chunk; replies are told apart by their ids."""
-
-    def __init__(self, handlers: Handlers) -> None:
-        self.producer: str | None = None
-        self._handlers = handlers
-        self._written_at = 0.0
-        self._replies: dict[int, asyncio.Future[Reply]] = {}
-
-    def ask(
-        self, request: Spoolable, size: int, producer: str | None, written_at: float
-    ) -> asyncio.Future[Reply]:
-        """Have a request done as one of this producer, written at this Unix time or before."""
-        self.producer = producer
-        self._written_at = written_at
-        number = len(self._replies) + 1
-        answered = self._replies[number] = asyncio.get_running_loop().create_future()
-        self._handlers.store(self, msgspec.structs.replace(request, id=number), size)
-        return answered
-
-    def reply(self, reply: Reply, size: int) -> None:  # noqa: ARG002 - as a connection has it
-        """Answer a request."""
-        answered = self._replies[reply.id]
-        if not answered.cancelled():
-            answered.set_result(reply)
-
-    def owner_of(self, pid: int | None) -> Owner | None:
-        """Whose end ends the session: the process of this number that was there when the line was written."""
-        return processes.identify_before(pid, self._written_at) if pid else None
 
 
 class Refusal(NamedTuple):
@@ -100,6 +48,14 @@ class Refusal(NamedTuple):
 
     item: Item
     code: str
+
+
+class Outcome(NamedTuple):
+    """What came of a chunk: what is stored, what never will be, and the files in which something waits."""
+
+    done: list[Item]
+    refused: list[Refusal]
+    held: list[SpooledFile]
 
 
 class Collector:
@@ -116,7 +72,6 @@ class Collector:
     ) -> None:
         self._directories = list(dict.fromkeys(directories))
         self._handlers = handlers
-        self._reader = reader
         self._files = files
         self._clock = clock
         self._counters = counters
@@ -124,9 +79,11 @@ class Collector:
         self._work = Wakeup()
         self._work.set()
         self._asked: list[anyio.Event] = []
-        self._rests: dict[tuple[str, str], str] = {}
-        """The sessions begun for what came after an end, by producer and the session that had ended."""
+        self._rests = Rests(handlers, reader)
         self._is_stuck = False
+        """Something could not be done in the last round and is to be tried again soon ..."""
+        self._is_blocked = False
+        """... because nothing could, whoever it is from."""
         self._is_stopping = False
         self._hindrance = ""
         """Why the last round came to nothing, if it did."""
@@ -145,8 +102,11 @@ class Collector:
         self._work.set()
         await done.wait()
 
-    async def take_over(self, directory: str) -> int:
-        """Take over what waits in a directory that a client names; how many files stay. Raises Refused."""
+    async def take_over(self, directory: str, producer: str | None) -> int:
+        """Take over what waits in a directory that a client names; how many files this one has to wait for.
+
+        Those are its own, or while nothing can be stored at all, everybody's. Raises Refused.
+        """
         path = Path(directory)
         if not path.is_absolute():
             raise Refused(ErrorCode.INVALID, f"{directory} is no absolute path", "send one", field="spool")
@@ -155,7 +115,9 @@ class Collector:
             del self._directories[DIRECTORIES_MAX - 1 :]
             self._directories.append(path)
         await self.settled()
-        return await self._in_thread(lambda: waiting([path])) if self._is_stuck else 0
+        if not self._is_blocked and producer is None:
+            return 0
+        return await self._in_thread(lambda: waiting([path], None if self._is_blocked else producer))
 
     def waits(self) -> bool:
         """Whether there is anything that may have to be taken over; for the start, as it blocks."""
@@ -182,19 +144,14 @@ class Collector:
     # --- one round
 
     async def _round(self) -> None:
-        self._is_stuck = False
-        backlog = Backlog(self._directories)
+        self._is_stuck = self._is_blocked = False
+        round_ = Round(self._directories)
         try:
-            await self._in_thread(backlog.open)
-            while not self._is_stopping and not self._is_stuck:
-                chunk = await self._in_thread(backlog.take)
-                await self._set_aside(backlog)
-                if not chunk and not backlog.ended:
-                    break
-                done, refused = await self._replay(chunk)
-                await self._in_thread(partial(self._finish, backlog, chunk, done, refused))
-            if not self._is_stuck:
-                await self._end_rests()
+            await self._in_thread(round_.look)
+            for part in Part:
+                await self._take(round_, part)
+            if not self._is_blocked:
+                await self._rests.end(round_)
         except (OSError, Refused) as error:
             self._put_off(error)
         except StorageFailed:
@@ -204,11 +161,26 @@ class Collector:
         else:
             self._hindrance = ""
         finally:
+            self._thread.submit(round_.close)
+            self._tell_passed_over(round_)
+
+    async def _take(self, round_: Round, part: Part) -> None:
+        """Do what waits of one part, a chunk at a time. Raises OSError."""
+        backlog = round_.begin(part)
+        try:
+            while not self._is_stopping and not self._is_blocked:
+                chunk = await self._in_thread(backlog.take)
+                await self._in_thread(partial(self._set_aside, round_))
+                if not chunk and not backlog.ended and not backlog.passed:
+                    break
+                outcome = await self._replay(chunk, round_)
+                await self._in_thread(partial(self._finish, backlog, outcome))
+        finally:
             self._thread.submit(backlog.close)
 
     def _put_off(self, error: Exception, *, unforeseen: bool = False) -> None:
         """Try again later, and say why once."""
-        self._is_stuck = True
+        self._is_stuck = self._is_blocked = True
         if str(error) != self._hindrance:
             self._hindrance = str(error)
             logger.error(
@@ -217,54 +189,81 @@ class Collector:
                 exc_info=error if unforeseen else None,
             )
 
-    async def _replay(self, chunk: Sequence[Item]) -> tuple[list[Item], list[Refusal]]:
-        """Do these lines; returns those that are stored, and those that never will be."""
+    def _tell_passed_over(self, round_: Round) -> None:
+        """Say once what is passed over, for as long as it is."""
+        for path, reason in round_.passed_over.items():
+            if path not in self._passed_over:
+                logger.warning("spool passed over", extra={"path": str(path), "reason": reason})
+        self._passed_over = set(round_.passed_over)
+
+    async def _replay(self, chunk: Sequence[Item], round_: Round) -> Outcome:
+        """Do these lines; what comes of each."""
         replay = Replay(self._handlers)
-        done: list[Item] = []
-        refused: list[Refusal] = []
+        outcome = Outcome([], [], [])
         asked: list[tuple[Item, Spoolable, asyncio.Future[Reply]]] = []
         for item in chunk:
             try:
                 request = _request(item.line)
             except Refused as refusal:
-                refused.append(Refusal(item, refusal.code))
+                outcome.refused.append(Refusal(item, refusal.code))
             else:
                 answer = replay.ask(request, len(item.line), item.file.producer, item.file.written_at)
                 asked.append((item, request, answer))
+        held: set[str] = set()
         for item, request, answer in asked:
             reply = await answer
-            if isinstance(request, Append) and _came_too_late(reply):
-                reply = await self._store_in_rest(item, request, reply)
+            if isinstance(request, Append) and came_too_late(reply):
+                reply = await self._rests.store(item, request, reply)
             if not isinstance(reply, Error):
-                done.append(item)
-            elif reply.code in _PASSING:
-                self._is_stuck = True
+                outcome.done.append(item)
+            elif item.file.name.producer in held:
+                pass  # it may well follow from what is held
+            elif await self._passes(reply, round_):
+                held.add(item.file.name.producer)
+                outcome.held.append(item.file)
             else:
-                refused.append(Refusal(item, reply.code))
-        return done, refused
+                outcome.refused.append(Refusal(item, reply.code))
+        return outcome
 
-    def _finish(
-        self, backlog: Backlog, chunk: Sequence[Item], done: Sequence[Item], refused: Sequence[Refusal]
-    ) -> None:
+    async def _passes(self, error: Error, round_: Round) -> bool:
+        """Whether the same request may well be done later."""
+        if error.code in PASSING:
+            self._is_stuck = True
+            # Otherwise it is about one session, which is on its way in or out.
+            self._is_blocked |= error.code is not ErrorCode.BUSY or self._handlers.refusing is not None
+            return True
+        # Its start may still be with a living writer, or have come after we had looked.
+        return error.code is ErrorCode.NOT_FOUND and not await self._in_thread(round_.is_all)
+
+    def _finish(self, backlog: Backlog, outcome: Outcome) -> None:
         """In the thread: keep what was refused, mark what is dealt with, remove the files that are done."""
-        self._keep_refused(refused)
-        dealt = [*done, *(refusal.item for refusal in refused)]
-        self._count("spooled_requests_taken", len(done))
-        whole = len(dealt) == len(chunk)
-        ended = set(backlog.ended) if whole else set()
+        for file in outcome.held:
+            backlog.hold(file)
+        self._keep_refused(outcome.refused)
+        self._count("spooled_requests_taken", len(outcome.done))
         by_file: dict[SpooledFile, list[int]] = {}
-        for item in dealt:
-            if item.file not in ended:
+        for item in [*outcome.done, *(refusal.item for refusal in outcome.refused)]:
+            if item.file not in backlog.ended:
                 by_file.setdefault(item.file, []).append(item.start)
         for file, starts in by_file.items():
-            file.mark(starts)
-        for file in ended:
+            # A start or an end that is done again changes nothing, however long ago it was.
+            file.mark(starts, sync=backlog.part is Part.APPENDS)
+        self._remove(backlog.ended)
+        while backlog.passed:
+            backlog.passed.pop().close()
+
+    def _remove(self, files: list[SpooledFile]) -> None:
+        """Files in which everything is dealt with: on disk that they are gone before anybody hears of it."""
+        directories = {file.path.parent for file in files}
+        while files:
+            file = files[-1]
             if file.torn:
                 self._keep(file, "torn", file.torn)
                 self._count("spool_tails_torn")
             file.remove()
-        if whole:
-            backlog.ended.clear()
+            files.pop()
+        for directory in directories:
+            sync_directory(directory)
 
     def _keep_refused(self, refused: Sequence[Refusal]) -> None:
         """Lines that will never be stored go into the quarantine, as a file that could be taken over."""
@@ -280,63 +279,27 @@ class Collector:
         self._files.keep(name, [data])
         logger.error("kept of the spool", extra={"path": str(file.path), "reason": reason, "kept": name})
 
-    async def _set_aside(self, backlog: Backlog) -> None:
-        while backlog.damaged:
-            finding = backlog.damaged.pop()
-            await self._in_thread(partial(self._set_one_aside, finding))
+    def _set_aside(self, round_: Round) -> None:
+        while round_.damaged:
+            finding = round_.damaged.pop()
+            try:
+                self._set_one_aside(finding, round_)
+            finally:
+                finding.file.close()
 
-    def _set_one_aside(self, finding: NoSpoolFile) -> None:
-        if finding.path in self._passed_over:
-            return
+    def _set_one_aside(self, finding: NoSpoolFile, round_: Round) -> None:
+        path = finding.file.path
         try:
-            kept = self._files.set_aside(finding.path, finding.reason, self._clock.now())
+            kept = self._files.set_aside(path, finding.reason, self._clock.now())
         except OSError as error:
-            self._passed_over.add(finding.path)
-            logger.error("spool file passed over", extra={"path": str(finding.path), "reason": str(error)})  # noqa: TRY400
+            round_.passed_over[path] = error.strerror or str(error)
             return
         self._count("spool_files_refused")
-        logger.error("spool file set aside", extra={"path": str(finding.path), "kept": str(kept)})
+        logger.error("spool file set aside", extra={"path": str(path), "kept": str(kept)})
 
     def _count(self, what: str, number: int = 1) -> None:
         if number:
             self._counters.add(what, number)
-
-    # --- what came after an end
-
-    async def _store_in_rest(self, item: Item, request: Append, refusal: Reply) -> Reply:
-        """Events of a session that has ended meanwhile go into one of their own, its child."""
-        try:
-            ended = await self._reader.ask(lambda database: get_session(database, request.session))
-        except RowUnreadable as unread:
-            # The next start mends a damaged database; a damaged row would hold up the rest for ever.
-            logger.error(  # noqa: TRY400
-                "a session cannot be read", extra={"session": request.session, "reason": unread.message}
-            )
-            return internal().reply(0)
-        except Refused as unread:
-            return unread.reply(0)
-        except Exception:
-            logger.exception("a session cannot be read", extra={"session": request.session})
-            return internal().reply(0)
-        producer = item.file.producer
-        if ended is None or ended.status is Status.RECORDING or producer is None:
-            return refusal
-        replay = Replay(self._handlers)
-        if (producer, ended.ulid) not in self._rests:
-            rest = _rest_of(ended, producer)
-            assert rest.ulid is not None
-            began = await replay.ask(rest, 0, producer, time.time())
-            if isinstance(began, Error):
-                return began
-            self._rests[producer, ended.ulid] = rest.ulid
-        moved = msgspec.structs.replace(request, session=self._rests[producer, ended.ulid])
-        return await replay.ask(moved, len(item.line), producer, item.file.written_at)
-
-    async def _end_rests(self) -> None:
-        replay = Replay(self._handlers)
-        for ulid in self._rests.values():
-            await replay.ask(End(session=ulid), 0, None, 0)
-        self._rests.clear()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -359,33 +322,3 @@ def _request(line: bytes) -> Spoolable:
         raise Refused(ErrorCode.INVALID, "no request that can wait in the spool")
     assert isinstance(request, Spoolable)
     return request
-
-
-def _came_too_late(reply: Reply) -> bool:
-    """Whether the session has ended, or this append went elsewhere for that reason the last time."""
-    if not isinstance(reply, Error):
-        return False
-    return reply.code is ErrorCode.SESSION_ENDED or (reply.code is ErrorCode.INVALID and reply.field == "n")
-
-
-def _rest_of(ended: Session, producer: str) -> Start:
-    """The session for the rest. Its id follows from both, so that another try finds the same session.
-
-    It is ours: should we be killed, the next round goes on with it before it is interrupted.
-    """
-    digest = hashlib.sha256(f"{producer}{ended.ulid}".encode()).hexdigest().upper()
-    return Start(
-        ulid=producer[:_ULID_TIME_LETTERS] + digest[:_ULID_RANDOM_LETTERS],
-        name=ended.name[: NAME_LENGTH_MAX - len(REST_SUFFIX)] + REST_SUFFIX,
-        source=ended.source,
-        cli_version=ended.cli_version,
-        parent_ulid=ended.ulid,
-        shell=ended.shell,
-        os=ended.os,
-        hostname=ended.hostname,
-        cwd=ended.cwd,
-        env=ended.env,
-        tags=ended.tags,
-        meta={"rest_of": ended.ulid},
-        owner_pid=os.getpid(),
-    )

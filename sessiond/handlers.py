@@ -97,8 +97,8 @@ class Handlers:
         self._follows: dict[tuple[Connection, int], anyio.CancelScope] = {}
         self._tasks: TaskGroup | None = None
         self.on_closed: Callable[[], None] = lambda: None
-        self.take_over: Callable[[str], Awaitable[int]] = _leave
-        """Takes over what waits in a spool; how many files stay."""
+        self.take_over: Callable[[str, str | None], Awaitable[int]] = _leave
+        """Takes over what waits in a spool; how many files a producer has to wait for."""
         self._verbs: dict[type, Callable[[Connection, Any, int], None]] = {
             messages.Append: self._append,
             messages.Start: self._start,
@@ -119,6 +119,11 @@ class Handlers:
             **searching.verbs(),
             **verifying.verbs(),
         }
+
+    @property
+    def refusing(self) -> ErrorCode | None:
+        """Why nothing can be stored just now; None: something can."""
+        return self._writer.refusing
 
     def start(self, tasks: TaskGroup) -> None:
         """Run in this task group what goes on after a request was taken."""
@@ -404,7 +409,7 @@ class Handlers:
             connection.ask(request.id, size, partial(self._welcome_later, request, request.spool))
 
     async def _welcome_later(self, request: messages.Hello, spool: str) -> Reply:
-        return self._welcome(request, await self.take_over(spool))
+        return self._welcome(request, await self.take_over(spool, request.producer))
 
     def _welcome(self, request: messages.Hello, waiting: int | msgspec.UnsetType) -> messages.Welcome:
         return messages.Welcome(
@@ -460,7 +465,7 @@ class Handlers:
             return 0
 
 
-async def _leave(_spool: str) -> int:
+async def _leave(_spool: str, _producer: str | None) -> int:
     """A daemon that only reads takes nothing over: whatever waits stays."""
     return 1
 

@@ -57,6 +57,11 @@ class Extent(NamedTuple):
 NOTHING = Extent(0, 0, 0)
 
 
+TEXT = "CAST(text AS BLOB)"
+TEXT_IF_ANY = f"CASE WHEN json_valid(line) THEN {TEXT} END"
+"""The same, and nothing where the line is damaged: it takes longer."""
+
+
 class SessionNames(NamedTuple):
     """What the index keeps of a session."""
 
@@ -166,9 +171,17 @@ class Recorded:
         Stops once `is_enough` says so of the bytes of a text. Events of sessions that are being purged, and
         such without a text, are passed over.
         """
+        try:
+            return self._texts(TEXT, after, until, limit, is_enough)
+        except apsw.SQLError:  # one of the lines is no JSON
+            return self._texts(TEXT_IF_ANY, after, until, limit, is_enough)
+
+    def _texts(
+        self, text_of: str, after: int, until: int | None, limit: int, is_enough: Callable[[int], bool]
+    ) -> tuple[list[tuple[int, bytes]], int, bool]:
         top = self.extent().position
         cursor = self._connection.execute(
-            "SELECT id, CAST(text AS BLOB) FROM event WHERE id > ? AND id <= ?"
+            f"SELECT id, {text_of} FROM event WHERE id > ? AND id <= ?"  # noqa: S608 - our own words
             " AND session_id NOT IN (SELECT id FROM session WHERE shelf != 'kept' AND shelf = 'purged')"
             " ORDER BY id LIMIT ?",
             (after, top if until is None else until, limit),
@@ -261,7 +274,7 @@ class Recorded:
     def events(self, positions: Iterable[int]) -> list[FoundEvent]:
         """Events as hits show them, in the order asked for."""
         sql = (
-            "SELECT event.id, ulid, name, seq, kind, at, CAST(text AS BLOB)"
+            f"SELECT event.id, ulid, name, seq, kind, at, {TEXT_IF_ANY}"  # noqa: S608 - our own words
             " FROM event JOIN session ON session.id = session_id WHERE event.id = ?"
         )
         found = (row for position in positions for row in rows(self._connection, sql, (position,)))

@@ -375,11 +375,16 @@ def marked(line: str, ulid: str) -> str:
 
 
 def collect(cursor: Iterable[tuple[int, str]], limit: int) -> Page:
-    """The first `limit` lines, fewer if they are large; there is one more in `cursor` if there is more."""
+    """The first `limit` lines, fewer if they are large; there is one more in `cursor` if there is more.
+
+    Raises RowDamaged.
+    """
     lines: list[bytes] = []
     first = last = 0
     size = 0
     for number, line in cursor:
+        if type(line) is not str:
+            raise RowDamaged(f"the line at {number} is no text")
         if len(lines) == limit or size >= PAGE_BYTES_MAX:
             return Page(lines, first, last, more=True)
         if not lines:

@@ -55,6 +55,13 @@ HELD = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
 UNREADABLE = (apsw.IOError, apsw.FullError, apsw.NoMemError, apsw.PermissionsError, apsw.ReadOnlyError)
 
 
+_NAMES = "SELECT CAST(type || ' ' || name AS BLOB) FROM sqlite_schema"
+_COLUMNS = """
+    SELECT CAST('column ' || made.name || '.' || has.name AS BLOB)
+    FROM sqlite_schema AS made, pragma_table_xinfo(made.name) AS has WHERE made.type = 'table'
+"""
+
+
 class SchemaIsNewer(StartupRefused):
     """The database was written by a later version."""
 
@@ -133,16 +140,20 @@ def expect_any_line(connection: apsw.Connection) -> None:
 
 
 def lacking(connection: apsw.Connection, scripts: list[str]) -> list[str]:
-    """The tables, indexes and single facts that a database has after these scripts, and this one has not."""
+    """What a database has after these scripts and this one has not: tables, indexes, columns, single facts.
+
+    Raises apsw.Error.
+    """
     with closing(apsw.Connection(":memory:")) as pattern:
         for script in scripts:
             pattern.execute(script)
-        sql = "SELECT CAST(type || ' ' || name AS BLOB) FROM sqlite_schema"
-        lacks = set(rows(pattern, sql)) - set(rows(connection, sql))
-        if not lacks and rows(pattern, "SELECT 1 FROM sqlite_schema WHERE name = 'fact'"):
-            sql = "SELECT CAST('fact ' || name AS BLOB) FROM fact"
-            lacks = set(rows(pattern, sql)) - set(rows(connection, sql))
-    return sorted(name.decode() for (name,) in lacks)
+        questions = [_NAMES, _COLUMNS]
+        if rows(pattern, "SELECT 1 FROM sqlite_schema WHERE name = 'fact'"):
+            questions.append("SELECT CAST('fact ' || name AS BLOB) FROM fact")
+        for sql in questions:
+            if lacks := set(rows(pattern, sql)) - set(rows(connection, sql)):
+                return sorted(name.decode() for (name,) in lacks)
+    return []
 
 
 @cache

@@ -13,6 +13,7 @@ import apsw
 
 from sessiond.clock import Clock
 from sessiond.errors import StartupRefused
+from sessiond.storage.catalog import RowDamaged
 from sessiond.storage.database import CORRUPTION, Database, check_library, failing, not_opened, require_file
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
@@ -66,7 +67,7 @@ class DataDirectory:
             _make_directories(session_files)
             try:
                 return cls._open(path, clock, session_files, vfs, progress)
-            except CORRUPTION as error:
+            except (*CORRUPTION, RowDamaged, UnicodeDecodeError) as error:
                 logger.error("database is damaged", extra={"reason": str(error)})  # noqa: TRY400
                 set_database_aside(path, session_files, "damaged", clock.now())
                 directory = cls._open(path, clock, session_files, vfs, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from sessiond.errors import Refused
 from sessiond.search.index import INDEX_NAME, Index
 from sessiond.search.pages import Page
 from sessiond.search.recorded import Recorded
+from sessiond.storage.database import expect_any_line
+from tests.crash.damaged import make
 from tests.running import RunningDaemon
 from tests.search.asking import hits, recorded, refusal, snippets
 
@@ -402,3 +405,20 @@ def test_an_index_that_the_disk_fails_is_taken_up_again_later(
 
     assert index.extent is not None
     index.close()
+
+
+def test_a_line_that_is_no_json_has_no_text_and_keeps_no_other_from_being_found(tmp_path: Path) -> None:
+    make(tmp_path / "data")
+    with closing(apsw.Connection(str(tmp_path / "data" / "sessiond.db"))) as database:
+        expect_any_line(database)
+        database.execute("UPDATE event SET line = '{' WHERE id = 2")
+
+    index = Index(tmp_path / "data" / INDEX_NAME, tmp_path / "data" / "sessiond.db", Clock())
+    while index.advance():
+        pass
+    index.close()
+
+    recorded_ = Recorded(tmp_path / "data" / "sessiond.db")
+    assert [event.text for event in recorded_.events([1, 2, 3])] == ["one", "", "three"]
+    assert [position for position, _ in recorded_.texts(0, None, 10, lambda _: False)[0]] == [1, 3, 4, 5, 6]
+    recorded_.close()

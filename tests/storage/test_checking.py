@@ -12,14 +12,14 @@ import apsw
 import pytest
 
 from sessiond.clock import Clock
-from sessiond.storage.catalog import get_session, list_sessions
+from sessiond.storage.catalog import get_session, list_sessions, read_events
 from sessiond.storage.checking import AtRest, Checking, leftovers
 from sessiond.storage.database import expect_any_line, open_reader
 from sessiond.storage.disk import Disk
 from sessiond.storage.faults import FaultCode, beside_a_daemon
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.rebuilding import rebuild
-from sessiond_client.wire.messages import Fault, List
+from sessiond_client.wire.messages import Fault, List, Read
 from tests import checker
 from tests.crash.damaged import OPEN, SEALED, commit, ended, faults, make, mend, opened, started
 from tests.running import ROOT
@@ -191,6 +191,7 @@ def test_a_fault_is_found_says_what_mends_it_and_is_mended_by_that(path: Path, c
     assert len(mended[OPEN]) == len(lines[OPEN])
 
 
+MADE_LAX = "CREATE TABLE event (id INTEGER PRIMARY KEY, session_id, seq, kind, at, line)"
 SAYS_NOTHING = {
     "source": "'nowhere'",
     "status": "'bogus'",
@@ -230,6 +231,23 @@ def test_a_row_that_says_nothing_is_left_out_of_a_list_and_counted(path: Path, c
             get_session(connection, SEALED)
 
 
+@pytest.mark.parametrize("value", ["NULL", "x'7b7d'", "7", "CAST(x'ff' AS TEXT)"])
+def test_a_line_that_is_no_text_is_a_fault_of_its_session_and_is_read_by_nobody(
+    path: Path, value: str
+) -> None:
+    sql("DROP TABLE event", MADE_LAX, f"INSERT INTO event VALUES (1, 1, 0, 'prompt', 7, {value})")(path)
+
+    with (
+        closing(open_reader(path / "sessiond.db")) as connection,
+        pytest.raises(ValueError, match=r"text|utf"),
+    ):
+        read_events(connection, Read(id=1, session=SEALED))
+    with closing(apsw.Connection(str(path / "sessiond.db"))) as connection:
+        compared = Checking(path, connection, SessionFiles(path, Disk()), is_live=True).compare(SEALED)
+    assert compared is not None
+    assert "row_differs" in {each.code for each in compared.faults}
+
+
 @pytest.mark.parametrize("column", ["ulid", "shelf"])
 def test_a_row_that_no_session_can_be_found_by_is_told(path: Path, column: str) -> None:
     sql(f"UPDATE session SET {column} = x'ff' WHERE ulid = '{{sealed}}'")(path)
@@ -245,6 +263,7 @@ def test_a_row_that_no_session_can_be_found_by_is_told(path: Path, column: str) 
     [
         "DELETE FROM fact WHERE name = 'state_bytes'", "DELETE FROM fact", "DROP TABLE event",
         "DROP TABLE receipt", "DROP INDEX session_by_name", "PRAGMA user_version = 0",
+        "ALTER TABLE session DROP COLUMN hostname",
     ],
 )  # fmt: skip
 def test_a_database_that_lacks_something_is_damaged_and_the_next_start_builds_it_anew(
@@ -256,6 +275,17 @@ def test_a_database_that_lacks_something_is_damaged_and_the_next_start_builds_it
     assert "database_damaged" in {each.code for each in faults(path)}
     with opened(path):
         pass
+
+    assert faults(path) == []
+    assert checker.lines_in_database(path) == lines
+
+
+def test_a_start_that_meets_what_is_no_text_builds_the_database_anew(path: Path) -> None:
+    lines = checker.lines_in_database(path)
+    sql("UPDATE session SET ulid = CAST(x'ff' AS TEXT) WHERE ulid = '{open}'")(path)
+
+    with opened(path) as (directory, _):
+        assert directory.recovery.counters["databases_rebuilt"] == 1
 
     assert faults(path) == []
     assert checker.lines_in_database(path) == lines

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sessionctl import __version__
 from sessionctl.exits import complain
 from sessiond_client.client import Client
+from sessiond_client.errors import RequestFailed
+from sessiond_client.wire.messages import ErrorCode
 
 NAME = f"sessionctl/{__version__}"
 
@@ -16,6 +18,21 @@ def connect(*, autostart: bool | None = None, spool: bool | None = False) -> Cli
     and so read; but for None, of one who only asks how the daemon is.
     """
     return Client.connect(autostart=autostart, name=NAME, spool=spool)
+
+
+_CANNOT_STORE = {
+    ErrorCode.DISK_FULL: "the disk is full",
+    ErrorCode.BUSY: "another program holds the database",
+    ErrorCode.READ_ONLY: "the daemon only reads",
+}
+
+
+def cannot_store(client: Client) -> str:
+    """Why the daemon did not store what waits in the spool of this client."""
+    failure = None if client.spool is None else client.spool.failure
+    if isinstance(failure, RequestFailed):
+        return _CANNOT_STORE.get(failure.code, failure.reply.message)
+    return "no daemon answers" if failure is None else str(failure)
 
 
 def remark_spooled(client: Client) -> bool:

@@ -16,9 +16,10 @@ import anyio.to_thread
 from sessiond_client.aiolink import AsyncLink
 from sessiond_client.autostart import BACKOFF_SECONDS_FIRST, NotYet
 from sessiond_client.courier import QUICK_SECONDS, SILENT_SECONDS, live_seconds
-from sessiond_client.errors import ConnectionLost, DaemonUnavailable, SessiondError
+from sessiond_client.errors import ConnectionLost, DaemonUnavailable, RequestFailed, SessiondError
 from sessiond_client.spool import Spool
-from sessiond_client.wire.messages import Reply, Request
+from sessiond_client.wire.messages import Error, Reply, Request
+from sessiond_client.wire.spool import PASSING
 
 IN_FLIGHT_MAX = 512
 """How many requests are unanswered at most; well within the window in which appends are stored once."""
@@ -81,7 +82,8 @@ class AsyncCourier:
             request = make()
             if self.spool is not None and self.spool.away:
                 await self._rejoin(waits, until)
-            return await self._exchange(request, seconds, until)
+            reply = await self._exchange(request, seconds, until)
+            return await self._keep_refused(request, reply) if waits else reply
         except (DaemonUnavailable, ConnectionLost) as failure:
             return await self._keep(request, waits, failure)
         finally:
@@ -114,6 +116,13 @@ class AsyncCourier:
         if self.spool is None or not waits:
             raise failure
         return await anyio.to_thread.run_sync(self.spool.keep, request, failure)
+
+    async def _keep_refused(self, request: Request[Any], reply: Reply) -> Reply:
+        """The answer; if it is a refusal that passes, and the spool keeps such, that of the spool."""
+        assert self.spool is not None
+        if self.spool.takes_refused and isinstance(reply, Error) and reply.code in PASSING:
+            return await anyio.to_thread.run_sync(self.spool.keep, request, RequestFailed(reply))
+        return reply
 
     # --- greetings
 
@@ -158,7 +167,7 @@ class AsyncCourier:
         except DaemonUnavailable as failure:
             self._note(failure)
             raise
-        if not self.spool.waiting:
+        if self.spool.is_settled:
             self.spool.away = False
         elif quick:
             raise DaemonUnavailable(self._path, "it cannot take over the spool yet")

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sessiond_client.errors import ConnectionLost, DaemonUnavailable
+from sessiond_client.errors import ConnectionLost, DaemonUnavailable, RequestFailed
 from sessiond_client.link import Link
 from sessiond_client.spool import Spool
-from sessiond_client.wire.messages import Reply, Request
+from sessiond_client.wire.messages import Error, Reply, Request
+from sessiond_client.wire.spool import PASSING
 
 QUICK_SECONDS = 0.25
 """How long a call whose request can wait in the spool looks whether the daemon is back."""
@@ -64,7 +65,8 @@ class Courier:
             request = make()
             if self.spool is not None and self.spool.away:
                 self._rejoin(waits, until)
-            return self._link.exchange(request, seconds, until)
+            reply = self._link.exchange(request, seconds, until)
+            return self._keep_refused(request, reply) if waits else reply
         except (DaemonUnavailable, ConnectionLost) as failure:
             return self._keep(request, waits, failure)
         finally:
@@ -82,6 +84,13 @@ class Courier:
             raise failure
         return self.spool.keep(request, failure)
 
+    def _keep_refused(self, request: Request[Any], reply: Reply) -> Reply:
+        """The answer; if it is a refusal that passes, and the spool keeps such, that of the spool."""
+        assert self.spool is not None
+        if self.spool.takes_refused and isinstance(reply, Error) and reply.code in PASSING:
+            return self.spool.keep(request, RequestFailed(reply))
+        return reply
+
     def _rejoin(self, quick: bool, until: float) -> None:
         """See that all that waits is taken over; what can wait itself does not wait long for that.
 
@@ -96,7 +105,7 @@ class Courier:
         except DaemonUnavailable as failure:
             self._note(failure)
             raise
-        if not self.spool.waiting:
+        if self.spool.is_settled:
             self.spool.away = False
         elif quick:
             raise DaemonUnavailable(self._link.connector.path, "it cannot take over the spool yet")

@@ -24,6 +24,7 @@ class Intake:
         self.settled = 0
         self.closing = False
         self.close_deadline = 0.0
+        self.give_up_at = 0.0
         self.finished = False
         self.failure: BaseException | None = None
         self._wake = wake
@@ -62,12 +63,15 @@ class Intake:
                 self._changed.wait(remaining)
             return self.settled >= target
 
-    def close(self, deadline: float) -> None:
-        """Take no more; the sending thread has until `deadline` for the rest."""
+    def close(self, deadline: float, room_seconds: float = 0.0) -> None:
+        """Take no more; the sending thread has until `deadline` for the rest, and may wait so much longer
+        for room on the disk to leave it there. Called again, it only has less time."""
         with self._changed:
             if not self.closing:
-                self.closing = True
-                self.close_deadline = deadline
+                self.close_deadline, self.give_up_at = deadline, deadline + room_seconds
+            self.closing = True
+            self.close_deadline = min(self.close_deadline, deadline)
+            self.give_up_at = min(self.give_up_at, deadline + room_seconds)
             self._changed.notify_all()
         self._wake()
 

@@ -21,13 +21,14 @@ from sessiond_client.autostart import Connector
 from sessiond_client.errors import NotSpooled, RecordingIncomplete, SessiondError
 from sessiond_client.events import encode_event, event
 from sessiond_client.intake import Intake
-from sessiond_client.protocol import Protocol
+from sessiond_client.protocol import Protocol, encode
+from sessiond_client.requests import as_spooled
 from sessiond_client.sender import Sender
 from sessiond_client.spool import Spool, SpoolFile, leftovers, open_private
 from sessiond_client.ulids import new_ulid
 from sessiond_client.version import CLIENT_NAME
 from sessiond_client.wire.framing import LINE_BYTES_MAX
-from sessiond_client.wire.messages import DATA_DEPTH_MAX, KIND_PATTERN, TEXT_BYTES_MAX
+from sessiond_client.wire.messages import DATA_DEPTH_MAX, KIND_PATTERN, TEXT_BYTES_MAX, End
 from sessiond_client.wire.spool import FileName
 
 CLOSE_SECONDS = 30.0
@@ -120,16 +121,21 @@ class Recorder:
         if not self._intake.wait_settled(deadline):
             self._raise_incomplete()
 
-    def close(self, *, timeout: float = CLOSE_SECONDS) -> None:
+    def close(
+        self, *, timeout: float = CLOSE_SECONDS, room_seconds: float = 0.0, end: End | None = None
+    ) -> None:
         """Deliver the rest and stop; closing again does nothing.
 
         What cannot be delivered within `timeout` seconds is left in the spool, if there is one, from where
-        the daemon takes it over. Otherwise `RecordingIncomplete` is raised, also where it is left in a
+        the daemon takes it over, and `end` behind it; `end_left` tells. For room on the disk it waits for
+        `room_seconds` more. Otherwise `RecordingIncomplete` is raised, also where it is left in a
         `spill_dir`. In a forked child this does nothing.
         """
         if self._owner != os.getpid() or self._released:
             return
-        self._intake.close(time.monotonic() + timeout)
+        if end is not None and (waiting := as_spooled(end)) is not None:
+            self._sender.end_line = encode(waiting)
+        self._intake.close(time.monotonic() + timeout, room_seconds)
         self._thread.join()
         self._released = True
         self._sender.release()
@@ -162,6 +168,16 @@ class Recorder:
     def undelivered(self) -> int:
         """How many of them are not acknowledged (counted from the first that is not)."""
         return self._intake.recorded - self._intake.settled
+
+    @property
+    def lost(self) -> int:
+        """How many of them are nowhere but in memory; after `close`, those that are gone."""
+        return self._sender.lost
+
+    @property
+    def end_left(self) -> bool:
+        """Whether the `end` given to `close` is in the spill file, behind the events that are left there."""
+        return self._sender.end_left
 
     @property
     def spilled(self) -> int:

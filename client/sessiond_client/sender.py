@@ -19,6 +19,7 @@ from sessiond_client.intake import Intake
 from sessiond_client.protocol import Protocol, append_line, stamped, unstamped
 from sessiond_client.spool import SpoolFile
 from sessiond_client.wire.messages import Appended, Error, ErrorCode
+from sessiond_client.wire.spool import PASSING
 
 BATCH_EVENTS_MAX = 1024
 BATCH_BYTES_MAX = 1024 * 1024
@@ -44,12 +45,13 @@ START_RETRY_SECONDS = 5.0
 REFUSED_RETRY_SECONDS = 0.5
 """After `busy`, `disk_full` or `read_only`, the same append is sent again so much later."""
 
+GREET_RETRY_SECONDS = 1.0
+"""After a daemon could not take over what waits in the spool, it is asked to again so much later."""
+
 SPILL_RETRY_SECONDS = 1.0
 """After the spill file could not be written, it is tried again so much later."""
 
 RECEIVE_BYTES = 64 * 1024
-
-_RETRIED = {ErrorCode.BUSY, ErrorCode.DISK_FULL, ErrorCode.READ_ONLY}
 
 
 class Batch:
@@ -96,7 +98,13 @@ class Sender:
         self._connect_at = 0.0
         self._retry_at = 0.0
         self._spill_at = 0.0
+        self._greet_at = 0.0
         self._progress_at = time.monotonic()
+        self.end_line: bytes | None = None
+        """The end of the session as it goes into the spill file, behind what is left there."""
+        self.end_left = False
+        """Whether it has."""
+        self._is_left = False  # everything is in the spill file, for the daemon to take from there
 
     def wake(self) -> None:
         """Make the thread look again; from any thread, at any time."""
@@ -133,14 +141,23 @@ class Sender:
             return True
         if not intake.closing:
             return False
-        return intake.settled == intake.recorded or time.monotonic() >= intake.close_deadline
+        if intake.settled == intake.recorded:
+            return True
+        # Where there is no room in the spill file either, there may be some until `give_up_at`.
+        return self._is_late() and (
+            self._spill is None or self._is_left or time.monotonic() >= intake.give_up_at
+        )
+
+    def _is_late(self) -> bool:
+        """Whether what is not acknowledged by now is to be left in the spill file."""
+        return self._intake.closing and time.monotonic() >= self._intake.close_deadline
 
     def _leave(self) -> None:
         """Put into the spill file what is not acknowledged; then hang up, and the daemon looks for it."""
         try:
-            if self._spill is not None and self._intake.settled < self._intake.recorded:
-                while self._spill_one():
-                    pass
+            left = self._intake.settled < self._intake.recorded
+            if self._spill is not None and left and not self._is_left:
+                self._spill_all(ending=self._intake.failure is None)
         finally:
             if self._spill is not None:
                 self._spill.leave()
@@ -190,6 +207,7 @@ class Sender:
 
     def _fill(self) -> None:
         """Number and send as much as may be on its way, in order: refused, spilled, carried, queued."""
+        self._greet_again()
         while self._may_send():
             batch = self._next_batch()
             if batch is None:
@@ -204,12 +222,22 @@ class Sender:
     def _may_send(self) -> bool:
         if self._socket is None or self._protocol.unanswered >= self._window:
             return False
-        if self._protocol.spool is not None and not self._protocol.greeted:
-            # What waits there is to be stored first; the daemon greets us when it is.
+        if self._protocol.spool is not None and (not self._protocol.greeted or self._is_kept_waiting()):
+            # What waits there is to be stored first; the daemon greets us when it is, as far as it can be.
             return False
         if self._refused and (self._in_flight or time.monotonic() < self._retry_at):
             return False
         return self._protocol.unanswered_bytes < IN_FLIGHT_BYTES_MAX
+
+    def _is_kept_waiting(self) -> bool:
+        """Whether the daemon has greeted us, but cannot take over yet what waits in the spool."""
+        protocol = self._protocol
+        return protocol.greeted and protocol.welcome is not None and bool(protocol.welcome.waiting)
+
+    def _greet_again(self) -> None:
+        """Ask a daemon that could not take over the spool to try it again, when it is time for that."""
+        if self._socket is not None and self._is_kept_waiting() and time.monotonic() >= self._greet_at:
+            self._outbox.append(memoryview(self._protocol.hello()))
 
     def _next_batch(self) -> Batch | None:
         if self._refused:
@@ -261,16 +289,37 @@ class Sender:
     # --- spilling
 
     def _relieve(self) -> None:
-        """Move the queue to the spill file, if someone waits for room and the daemon does not help."""
+        """Move the queue to the spill file, if someone waits for room and the daemon does not help, or at
+        the end."""
         now = time.monotonic()
-        if self._spill is None or not self._intake.starved or not self._stalled(now) or now < self._spill_at:
+        late = self._is_late()
+        wanted = late or (self._intake.starved and self._stalled(now))
+        if self._spill is None or not wanted or now < self._spill_at:
             return
         try:
-            while self._spill_one():
-                pass
+            self._spill_all(ending=late)
         except OSError:
             # No room on the disk either: recording waits, as it would without a spill file.
             self._spill_at = now + SPILL_RETRY_SECONDS
+        else:
+            self._is_left = late
+
+    def _spill_all(self, ending: bool) -> None:
+        """Write everything that only memory has; with `ending`, the end of the session behind it."""
+        assert self._spill is not None
+        while self._spill_one():
+            pass
+        if ending and self.end_line is not None and not self.end_left:
+            self._spill.write(self.end_line)
+            self.end_left = True
+
+    @property
+    def lost(self) -> int:
+        """How many events are neither acknowledged nor in the spill file."""
+        unkept = [batch for batch in self._outstanding.values() if batch.spilled_at is None]
+        if self._carried is not None:
+            unkept.append(self._carried)
+        return sum(batch.count for batch in unkept) + self._intake.recorded - self._intake.taken
 
     def _stalled(self, now: float) -> bool:
         return self._socket is None or now >= self._progress_at + STALL_SECONDS
@@ -333,9 +382,13 @@ class Sender:
             due.append(self._connect_at)
         elif self._refused and not self._in_flight:
             due.append(self._retry_at)
+        elif self._is_kept_waiting():
+            due.append(self._greet_at)
         if self._spill is not None and self._intake.starved:
             due.append(max(self._progress_at + STALL_SECONDS, self._spill_at))
-        if self._intake.closing:
+        if self._is_late():
+            due.append(min(self._spill_at, self._intake.give_up_at))
+        elif self._intake.closing:
             due.append(self._intake.close_deadline)
         return max(0, int((min(due) - now) * 1000) + 1) if due else None
 
@@ -358,6 +411,8 @@ class Sender:
                 raise
             self._lose()
             return
+        if self._is_kept_waiting() and self._greet_at <= time.monotonic():
+            self._greet_at = time.monotonic() + GREET_RETRY_SECONDS
         for reply in replies:
             batch = self._in_flight.pop(reply.id)
             if isinstance(reply, Appended):
@@ -377,7 +432,7 @@ class Sender:
 
     def _refuse(self, batch: Batch, error: Error) -> None:
         """Keep what will be taken later, and send one at a time until then; anything else is the end."""
-        if error.code not in _RETRIED:
+        if error.code not in PASSING:
             self._intake.fail(RequestFailed(error))
             return
         self._refused.append(batch)

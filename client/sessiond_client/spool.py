@@ -17,7 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sessiond_client.errors import ConnectionLost, DaemonUnavailable, NotSpooled
+from sessiond_client.errors import (
+    ConnectionLost,
+    DaemonUnavailable,
+    NotSpooled,
+    RequestFailed,
+    SessiondError,
+)
 from sessiond_client.protocol import encode, hello_line
 from sessiond_client.requests import as_spooled, spooled_reply
 from sessiond_client.wire.messages import Reply, Request, Welcome
@@ -217,12 +223,22 @@ class Spool:
         self._in_file = 0
         self._let_go = 0
         self._left_by_another = False
+        self._others_wait = False
         self._refused_bytes = 0
+        self.takes_refused = False
+        """Whether it also keeps what the daemon refuses for now, for one who cannot send it again."""
+        self.failure: SessiondError | None = None
+        """Why something had to be kept, the last time."""
 
     @property
     def waiting(self) -> int:
         """How many requests wait to be taken over."""
         return self._in_file + self._let_go
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing of ours waits, nor anything that a recorder of ours has left."""
+        return not self.waiting and not self._others_wait
 
     @property
     def is_news(self) -> bool:
@@ -233,9 +249,11 @@ class Spool:
         """A recorder left something behind: it goes before what comes next."""
         with self._lock:
             self.away = True
-            self._left_by_another = True
+            self._left_by_another = self._others_wait = True
 
-    def keep(self, request: Request[Any], failure: DaemonUnavailable | ConnectionLost) -> Reply:
+    def keep(
+        self, request: Request[Any], failure: DaemonUnavailable | ConnectionLost | RequestFailed
+    ) -> Reply:
         """Write down what could not be sent, or was not answered; returns what is known of its outcome.
 
         Raises `failure` for what cannot wait, `RequestFailed` for what the daemon would refuse for its form,
@@ -248,6 +266,7 @@ class Spool:
         reply = spooled_reply(filled_in, line)
         with self._lock:
             self.away = True
+            self.failure = failure
             try:
                 self._write(line)
             except OSError as error:
@@ -280,6 +299,7 @@ class Spool:
         with self._lock:
             if not welcome.waiting:
                 self._let_go = 0
+                self._others_wait = self._left_by_another
                 self._refused_bytes = 0
 
     def _write(self, line: bytes) -> None:

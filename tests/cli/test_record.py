@@ -290,17 +290,6 @@ def test_an_ignored_hangup_stays_ignored(sessionctl: Sessionctl) -> None:
     assert (result.returncode, result.stdout) == (0, b"survived\r\n")
 
 
-def test_without_a_daemon_the_command_is_not_run(sessionctl: Sessionctl, tmp_path: Path) -> None:
-    witness = tmp_path / "witness"
-
-    result = sessionctl("record", "--", "touch", str(witness), SESSIOND_SOCKET=str(tmp_path / "none.sock"))
-
-    assert result.returncode == 3
-    assert result.stderr.count(b"\n") == 1
-    assert b"the command was not run" in result.stderr
-    assert not witness.exists()
-
-
 def test_a_bad_name_is_refused_before_anything_is_run(sessionctl: Sessionctl, tmp_path: Path) -> None:
     witness = tmp_path / "witness"
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 from msgspec import Struct
 
-from sessionctl.connection import connect
-from sessionctl.exits import ExitCode, Failure, complain
+from sessionctl.connection import cannot_store, connect
+from sessionctl.exits import Failure, complain, describe
 from sessionctl.host import about_host, parent_session
 from sessionctl.options import tag_option
 from sessionctl.output import counted, write_json
-from sessionctl.recording.delivery import Delivery, remarks
+from sessionctl.recording.delivery import PATIENCE_AWAY_SECONDS, PATIENCE_SECONDS, Delivery, remarks
 from sessionctl.recording.job import Job, user_size
 from sessionctl.recording.relay import NOTICED, PASSED_ON, Relay
 from sessionctl.recording.tape import Tape
@@ -27,9 +27,11 @@ from sessionctl.terminal.screen import Screen
 from sessionctl.terminal.signals import SignalPipe, interruptible
 from sessionctl.terminal.user_terminal import UserTerminal
 from sessiond_client.client import Client
-from sessiond_client.errors import DaemonUnavailable, SessiondError
+from sessiond_client.errors import SessiondError
+from sessiond_client.requests import end_request
 from sessiond_client.session import RecordingSession
-from sessiond_client.wire.messages import EndReason, Session, Source
+from sessiond_client.wire.messages import EndReason, Session, Source, Status
+from sessiond_client.wire.spool import SPOOLED
 
 SHELL_DEFAULT = "/bin/sh"
 
@@ -66,8 +68,9 @@ def command(
     """Run CMD (default: your shell) under a terminal of its own, shown live, and record what it writes.
 
     Ends with the exit code of CMD: 128 and the signal's number if a signal killed it, 127 if it was not
-    found, 126 if it cannot be executed; 3 if no daemon answers, and then CMD is not run. If the daemon goes
-    away meanwhile, CMD goes on undisturbed, and so does the recording when the daemon is back.
+    found, 126 if it cannot be executed. Where no daemon answers, or its disk is full, the recording waits in
+    the spool until the daemon takes it over; CMD is run and goes on undisturbed, also if the daemon goes away
+    meanwhile. Only where nothing can be kept in the spool either CMD is not run, and the exit code is 3.
 
     CMD's standard input is yours: if that is no terminal, CMD reads it directly.
 
@@ -80,7 +83,7 @@ def command(
       sessionctl record -n deploy -t prod -- ./deploy.sh < /dev/null | tee log
       sessionctl record
     """
-    with interruptible(), _connected() as client:
+    with interruptible(), connect(spool=True) as client:
         session = _start(client, name, tags, argv)
         recorder = session.recorder()
         tape = Tape(recorder)
@@ -100,26 +103,32 @@ def command(
         return job.exit_code
 
 
-@contextmanager
-def _connected() -> Iterator[Client]:
-    with connect(spool=True) as client:
-        try:
-            client.ping()
-        except DaemonUnavailable as error:
-            raise Failure(ExitCode.UNREACHABLE, f"{error}; the command was not run") from error
-        yield client
-
-
 def _start(client: Client, name: str | None, tags: Sequence[str], argv: Sequence[str]) -> RecordingSession:
-    return client.start(
-        name,
-        source=Source.COMMAND if argv else Source.SHELL,
-        tags=tags,
-        parent_ulid=parent_session(client),
-        owner_pid=os.getpid(),
-        meta={"argv": [os.fsencode(word).decode(errors="replace") for word in argv]} if argv else None,
-        **about_host(),
-    )
+    """Begin the session, in the spool if need be: then the user learns at once where it is, and its id."""
+    assert client.spool is not None  # noqa: S101 - it was connected with one
+    client.spool.takes_refused = True
+    try:
+        session = client.start(
+            name,
+            source=Source.COMMAND if argv else Source.SHELL,
+            tags=tags,
+            parent_ulid=parent_session(client),
+            owner_pid=os.getpid(),
+            meta={"argv": [os.fsencode(word).decode(errors="replace") for word in argv]} if argv else None,
+            **about_host(),
+        )
+    except SessiondError as error:
+        code, message = describe(error)
+        raise Failure(code, f"{message}; the command was not run") from error
+    if _began_in_spool(session):
+        where = f"session {session.ulid} is kept in {client.spool_dir}"
+        complain(f"{cannot_store(client)}; {where}, and the daemon takes it over when it can")
+    return session
+
+
+def _began_in_spool(session: RecordingSession) -> bool:
+    """Whether no daemon has heard of the session yet, as far as is known."""
+    return session.info.next_seq == SPOOLED
 
 
 def _run(
@@ -167,15 +176,19 @@ def _input_ends(keyboard: UserTerminal, record_input: bool) -> tuple[int | None,
 
 def _finish(session: RecordingSession, tape: Tape, job: Job, screen: Screen, as_json: bool) -> None:
     """Deliver, end the session, and tell how it went."""
-    delivery = Delivery(tape.recorder)
+    patience = PATIENCE_AWAY_SECONDS if _began_in_spool(session) else PATIENCE_SECONDS
+    end = end_request(session.ulid, Status.COMPLETED, EndReason.EXITED, job.exit_code, None)
+    delivery = Delivery(tape.recorder, end, patience)
     delivery.finish()
     failure = tape.failure or delivery.failure
-    if failure is None:
+    if failure is None and not tape.recorder.end_left:
         try:
             session.end(end_reason=EndReason.EXITED, exit_code=job.exit_code)
         except SessiondError as error:
             failure = error
     told = remarks(tape.recorder, failure)
+    if not told and session.client.spooled:
+        told.append(f"{cannot_store(session.client)}; its end waits in {session.client.spool_dir}")
     if screen.failure is not None and not screen.reader_gone:
         told.append(f"standard output could not be written: {screen.failure.strerror}; it was recorded")
     if as_json:
@@ -187,7 +200,8 @@ def _finish(session: RecordingSession, tape: Tape, job: Job, screen: Screen, as_
 def _summary(session: RecordingSession, tape: Tape, job: Job) -> str:
     ending = f"killed by {job.signal}" if job.signal else f"exit {job.exit_code}"
     events = counted(tape.recorder.recorded, "event")
-    return f"recorded as {session.info.name} ({session.ulid}), {events}, {ending}"
+    name = f"{session.info.name} ({session.ulid})" if session.info.name else session.ulid
+    return f"recorded as {name}, {events}, {ending}"
 
 
 def _print_outcome(

@@ -13,6 +13,7 @@ import re
 from typing import NamedTuple
 
 from sessiond_client.wire.requests import Append, End, Start
+from sessiond_client.wire.words import ErrorCode
 
 DONE = b"#"
 """The first byte of a line that the daemon has dealt with."""
@@ -29,6 +30,9 @@ SPOOLED = -1
 
 Spoolable = Start | Append | End
 """What can wait: sent twice, it is done once. Everything else needs its answer now."""
+
+PASSING = frozenset({ErrorCode.BUSY, ErrorCode.DISK_FULL, ErrorCode.READ_ONLY})
+"""Refusals that pass: what they concern may wait, and all that comes after it."""
 
 _NAME = re.compile(r"([0-7][0-9A-HJKMNP-TV-Z]{25})-(\d{6})\.ndjson")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sessiond.storage.file_reading import LineDamage
+from sessiond.storage.file_reading import LineDamage, require_bare
 from sessiond_client.wire.lines import AmendLine, CommandLine, EventText, FooterLine
 
 PART_BYTES = 1024 * 1024
@@ -33,6 +33,7 @@ def well_formed(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes
     """Those of these lines that come before the first damaged one: where each begins, and what it says."""
     try:
         for offset, raw in lines:
+            require_bare(raw)
             raw.decode()  # in what it does not know, the decoder lets any bytes pass
             yield offset, raw, _line_decoder.decode(raw)
     except (LineDamage, msgspec.DecodeError, UnicodeDecodeError, RecursionError):

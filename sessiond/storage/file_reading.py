@@ -113,7 +113,14 @@ def called_in(name: str, tags: list[str], amends: list[tuple[int, bytes]]) -> tu
     return name, list(dict.fromkeys(tags))
 
 
+def require_bare(line: bytes) -> None:
+    """Raises LineDamage for white space around a line: readers put a field before its last brace."""
+    if line[:1] != b"{" or line[-1:] != b"}":
+        raise LineDamage("it does not begin and end with a brace")
+
+
 def _decoded(decoder: msgspec.json.Decoder[T], line: bytes) -> T:
+    require_bare(line)
     try:
         if not line.isascii():
             line.decode()

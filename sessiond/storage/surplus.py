@@ -76,24 +76,29 @@ class _Taking:
         self._position = last_position(connection)
         self._batch: list[tuple[int, int, int, str, int, str]] = []
         self._batch_bytes = 0
+        sql = "SELECT command_count FROM session WHERE id = ?"
+        self._next_command = int(connection.execute(sql, (row_id,)).get)
         self._commands = 0
         self._byte_count = 0
         self._last_at: int | None = None
 
     def add(self, raw: bytes, line: EventText | CommandLine) -> bool:
         """One more event, if it is the next one; whether it is."""
-        if line.seq != self.next_seq:
+        is_command = isinstance(line, CommandLine)
+        kind = "command" if isinstance(line, CommandLine) else line.kind
+        if line.seq != self.next_seq or is_command != (kind == "command"):
+            return False
+        if isinstance(line, CommandLine) and line.index != self._next_command + self._commands:
             return False
         try:
             at = parse_time(line.at)
         except ValueError:
             return False
-        kind = line.kind if isinstance(line, EventText) else "command"
         self._position += 1
         self._batch.append((self._position, self._row_id, self.next_seq, kind, at, raw.decode()))
         self._batch_bytes += len(raw) + 1
         self.next_seq += 1
-        self._commands += kind == "command"
+        self._commands += is_command
         self._last_at = at
         if self._batch_bytes >= PART_BYTES or len(self._batch) == BATCH_LINES_MAX:
             self._store()

@@ -15,7 +15,7 @@ from sessiond.clock import parse_time
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
 from sessiond.storage.file_lines import BadFile
-from sessiond.storage.file_reading import LineDamage
+from sessiond.storage.file_reading import LineDamage, require_bare
 from sessiond.storage.surplus import digest_of, insert_tags, take_surplus
 from sessiond.storage.tail import Tail
 from sessiond_client.wire.lines import FORMAT_VERSION, HeaderLine
@@ -67,6 +67,10 @@ def _header_of(first: bytes, ulid: str) -> HeaderLine:
         header = _header_decoder.decode(first)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadFile("no-header") from None
+    try:
+        require_bare(first)
+    except LineDamage:
+        raise BadFile("foreign-header") from None
     if header.version != FORMAT_VERSION or header.id != ulid or header.source not in set(Source):
         raise BadFile("foreign-header")
     try:

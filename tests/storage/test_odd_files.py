@@ -16,8 +16,10 @@ from sessiond.clock import Clock
 from sessiond.errors import StartupRefused
 from sessiond.log import JsonFormatter, PlainFormatter
 from sessiond.storage import file_reading
+from sessiond.storage.checking import AtRest
 from sessiond.storage.directory import DataDirectory
 from sessiond.storage.disk import Disk
+from sessiond.storage.files import SessionFiles
 from tests import checker
 from tests.crash.damaged import OPEN, SEALED, TEXTS, make
 from tests.integration.test_check_and_rebuild import sessiond
@@ -49,9 +51,16 @@ def pipe() -> Iterator[Callable[[Path], Path]]:
         yield make_pipe
 
 
+class StandingClock(Clock):
+    """No two files are set aside at different times."""
+
+    def now(self) -> int:
+        return 1_795_000_000_000_000
+
+
 def opened(path: Path, disk: Disk | None = None) -> dict[str, int]:
     """Start on a directory; what was repaired."""
-    directory = DataDirectory.open(path, Clock(), disk)
+    directory = DataDirectory.open(path, StandingClock(), disk)
     directory.close()
     checker.check(path)
     return directory.recovery.counters
@@ -121,6 +130,53 @@ def test_names_that_are_too_long_or_no_text_stop_neither_the_start_nor_a_check(
     told = [JsonFormatter().format(record) for record in caplog.records]
     assert any("\\\\udcff\\\\udcfe\\u001b[31m" in line for line in told)
     assert all("\x1b" not in PlainFormatter().format(record) for record in caplog.records)
+
+
+HEADER = b'{"type":"header","version":3,"id":"%s","name":"n","source":"app","tags":[],"started_at":"%s"}'
+EVENT = b'{"type":"event","seq":0,"kind":"note","at":"%s","text":"a"}'
+COMMAND = b'{"type":"command","seq":%d,"index":%d,"at":"%s","command":"ls"}'
+AT = b"2026-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (EVENT % AT).replace(b'"seq":0', b'"seq":2') + b"  ",
+        b" " + (EVENT % AT).replace(b'"seq":0', b'"seq":2'),
+        (EVENT % AT).replace(b'"seq":0', b'"seq":2') + b"\r",
+        COMMAND % (2, 7, AT),
+        (EVENT % AT).replace(b'"seq":0,"kind":"note"', b'"seq":2,"kind":"command"'),
+    ],
+)
+def test_a_line_that_readers_could_not_pass_on_is_kept_aside(data_dir: Path, bad: bytes) -> None:
+    good = [HEADER % (UNKNOWN.encode(), AT), EVENT % AT, COMMAND % (1, 0, AT)]
+    file = data_dir / "sessions" / f"{UNKNOWN}.ndjson"
+    file.write_bytes(b"".join(line + b"\n" for line in (*good, bad)))
+
+    opened(data_dir)
+
+    assert len(checker.lines_in_database(data_dir)[UNKNOWN]) == 2
+    (kept,) = (data_dir / "quarantine").iterdir()
+    assert kept.read_bytes().endswith(bad + b"\n")
+    assert list(AtRest(data_dir, SessionFiles(data_dir, Disk())).faults()) == []
+
+
+def test_a_header_with_blanks_around_it_is_none_of_ours(data_dir: Path) -> None:
+    file = data_dir / "sessions" / f"{UNKNOWN}.ndjson"
+    file.write_bytes(HEADER % (UNKNOWN.encode(), AT) + b" \n")
+
+    opened(data_dir)
+
+    (kept,) = quarantined(data_dir)
+    assert ".foreign-header-" in kept
+
+
+def test_what_a_file_says_of_its_commands_goes_on_where_the_database_ends(data_dir: Path) -> None:
+    for index in range(2):
+        with (data_dir / "sessions" / f"{OPEN}.ndjson").open("ab") as file:
+            file.write(COMMAND % (3 + index, index, AT) + b"\n")
+
+        assert opened(data_dir)["events_adopted"] == 1
 
 
 class Stubborn(Disk):

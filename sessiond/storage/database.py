@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -271,8 +271,9 @@ class Database:
             raise apsw.CorruptError(f"the quick check says: {finding}")
 
     def close(self) -> None:
-        """Close the connection; SQLite brings the write-ahead log back into the database."""
-        self.connection.close()
+        """Close the connection; SQLite brings the write-ahead log back into the database if there is room."""
+        with suppress(apsw.FullError):  # the log stays, and has everything
+            self.connection.close()
 
 
 def opened_at_rest(path: Path, disk: Disk) -> apsw.Connection:

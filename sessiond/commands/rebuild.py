@@ -8,20 +8,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
 import click
 
+from sessiond import log
 from sessiond.clock import Clock
 from sessiond.commands.possession import DIRECTORY, data_directory, possession
 from sessiond.commands.progress import Progress
-from sessiond.commands.telling import FAULTS_FOUND, number, tell, tell_fault
-from sessiond.errors import StorageFailed
-from sessiond.storage.directory import DataDirectory
+from sessiond.commands.telling import FAULTS_FOUND, number, shown, tell, tell_fault
+from sessiond.storage.database import CORRUPTION, not_opened
+from sessiond.storage.directory import DATABASE_NAME, DataDirectory
+from sessiond.storage.faults import Cure, FaultCode, fault
 from sessiond.storage.mending import Mending
 from sessiond.storage.rebuilding import rebuild
+from sessiond.storage.salvaging import Incomplete
 from sessiond_client.wire.messages import Fault
 
 QUESTION = (
@@ -39,10 +42,11 @@ QUESTION = (
 def command(data_dir: Path | None, mend: bool, sessions: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Build the database anew from the files, while no daemon runs.
 
-    As far as the old database can be read, files that are wrong are first written anew from it; then it is
-    set aside. Labels and milestones come from state.ndjson. With --mend, or for single sessions with
-    --session, the database stays, and each fault that `sessiond check` finds is mended from the copy that is
-    right. What is replaced is in the directory `quarantine` afterwards.
+    As far as the old database can be read, files that are damaged or missing are first written anew from it;
+    then it is set aside. A session that neither copy has whole, nor the two together, is named. Labels and
+    milestones come from state.ndjson. With --mend, or for single sessions with --session, the database
+    stays, and each fault that `sessiond check` finds is mended from the copy that is right. What is replaced
+    is in the directory `quarantine` afterwards. If it is cut short, call it again.
 
     Exits with 0 when done, 1 if something is still wrong, 70 when the disk failed, 75 when a daemon has the
     data, 78 when the data directory is refused.
@@ -54,6 +58,7 @@ def command(data_dir: Path | None, mend: bool, sessions: tuple[str, ...], yes: b
     """
 
     os.umask(0o077)
+    log.configure("warning")
     path = data_directory(data_dir)
     with possession(path, "rebuild", writes=True), Progress(Clock()) as progress:
         if mend or sessions:
@@ -77,41 +82,61 @@ def _rebuild(path: Path, progress: Progress, as_json: bool) -> bool:
     with _translated(path):
         done = rebuild(path, Clock(), progress.show)
     progress.clear()
+    for session in done.incomplete:
+        _tell_incomplete(session, as_json=as_json)
     if as_json:
-        tell("summary", done._asdict())
-    else:
-        counts = f"{number(done.sessions, 'session')}, {number(done.events, 'event')}"
-        click.echo(f"the database is built anew: {counts}")
-        if done.mended:
-            click.echo(f"mended before: {number(done.mended, 'file')}")
-        for what, count in sorted(done.recovery.items()):
-            click.echo(f"{what.replace('_', ' ')}: {count}")
-    return False
+        tell("summary", done._asdict() | {"incomplete": len(done.incomplete)})
+        return bool(done.incomplete)
+    counts = f"{number(done.sessions, 'session')}, {number(done.events, 'event')}"
+    click.echo(f"the database is built anew: {counts}")
+    if done.unread:
+        click.echo("nothing in the old database could be read: all is from the files")
+    if done.mended:
+        click.echo(f"mended before: {number(done.mended, 'file')}")
+    for what, count in sorted(done.recovery.items()):
+        click.echo(f"{what.replace('_', ' ')}: {count}")
+    return bool(done.incomplete)
+
+
+def _tell_incomplete(session: Incomplete, *, as_json: bool) -> None:
+    """A session of which no copy has all: what is here, and where the rest is."""
+    if as_json:
+        tell("incomplete", session._asdict())
+        return
+    called = "" if session.name is None else f" ({session.name})"
+    parts = [
+        f"{number(session.events, 'event')} from the beginning" if session.events else "nothing is stored"
+    ]
+    if session.rest:
+        parts.append(f"{session.rest} more in quarantine/{session.session}.rest-…")
+    if session.lost:
+        parts.append(f"{number(session.lost, 'event')} in neither copy")
+    click.echo(shown(f"not whole: session {session.session}{called}: {', '.join(parts)}"))
+    click.echo("    -> take it from a backup, if there is one; what was there is kept in the quarantine")
 
 
 def _mend(path: Path, ulids: list[str], progress: Progress, as_json: bool) -> bool:
 
     mended = left = 0
-    with _translated(path):
-        directory = DataDirectory.open(path, Clock())
-        try:
-            for found, is_left in _mended(directory, ulids, progress):
-                progress.clear()
-                if is_left:
-                    left += 1
-                    tell_fault(found, as_json=as_json)
-                else:
-                    mended += 1
-            recovery = dict(directory.recovery.counters)
-        finally:
-            directory.close()
+    with _translated(path), closing(DataDirectory.open(path, Clock())) as directory:
+        for found, is_left in _mended(directory, ulids, progress):
+            progress.clear()
+            if is_left:
+                left += 1
+                tell_fault(found, as_json=as_json)
+            else:
+                mended += 1
+        recovery = dict(directory.recovery.counters)
     progress.clear()
     if as_json:
         tell("summary", {"mended": mended, "left": left, "recovery": recovery})
-    else:
-        for what, count in sorted(recovery.items()):
-            click.echo(f"{what.replace('_', ' ')}: {count}")
+        return bool(left)
+    for what, count in sorted(recovery.items()):
+        click.echo(f"{what.replace('_', ' ')}: {count}")
+    if mended or not recovery:
         click.echo(f"mended: {number(mended, 'fault')}" + (f"; left: {left}" if left else ""))
+    elif left:
+        click.echo(f"left: {number(left, 'fault')}")
     return bool(left)
 
 
@@ -119,18 +144,22 @@ def _mended(directory: DataDirectory, ulids: list[str], progress: Progress) -> I
     """Mend, and look again: what was found and is mended, and what is left."""
 
     mending = Mending(directory, Clock())
-    total, done = mending.checking.total_size(), 0
-    for ulid, compared in mending.sessions(ulids):
-        done += compared.size
-        progress.show("comparing", done, total)
-        if compared.faults:
-            again = mending.checking.compare(ulid)
-            left = [] if again is None else again.faults
-            yield from ((found, False) for found in compared.faults if found not in left)
-            yield from ((found, True) for found in left)
-    if not ulids:
-        yield from ((found, False) for found in mending.state())
-        yield from ((found, True) for found in mending.checking.directory_faults())
+    try:
+        total, done = mending.checking.total_size(), 0
+        for ulid, compared in mending.sessions(ulids):
+            done += compared.size
+            progress.show("comparing", done, total)
+            if compared.faults:
+                again = mending.checking.compare(ulid)
+                left = [] if again is None else again.faults
+                yield from ((found, False) for found in compared.faults if found not in left)
+                yield from ((found, True) for found in left)
+        if not ulids:
+            yield from ((found, False) for found in mending.state())
+            yield from ((found, True) for found in mending.checking.directory_faults())
+    except (*CORRUPTION, apsw.SQLError) as error:
+        message = f"SQLite finds: {error}"
+        yield fault(FaultCode.DATABASE_DAMAGED, directory.path / DATABASE_NAME, message, Cure.DATABASE), True
 
 
 @contextmanager
@@ -140,4 +169,4 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.Error, OSError) as error:
-        raise StorageFailed(f"rebuilding {path}", error) from error
+        raise not_opened("rebuilding", path, error) from error

@@ -28,13 +28,18 @@ PAGE_BYTES_MAX = 4 * 1024 * 1024
 """A page of events, or of sessions, ends after the one that reaches this many bytes, however many were asked
 for."""
 
-SESSION_COLUMNS = """
+SESSION_FACTS = """
     ulid, name, source, status, started_at, ended_at, end_reason, exit_code, recovered, cli_version,
     engine_base_url, parent_ulid, parent_seq, shell, os, hostname, cwd, env, meta, next_seq, command_count,
-    byte_count, digest, last_event_at, previous_names, trashed_at,
+    byte_count, digest, last_event_at, previous_names, trashed_at
+"""
+"""What the row of a session itself says."""
+
+SESSION_COLUMNS = f"""
+    {SESSION_FACTS},
     (SELECT json_group_array(tag) FROM (SELECT tag FROM tag WHERE session_id = session.id ORDER BY position)),
     (SELECT json_group_array(label) FROM label WHERE session_id = session.id)
-"""
+"""  # noqa: S608 - only ours
 
 
 class Page(NamedTuple):

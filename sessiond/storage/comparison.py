@@ -332,12 +332,14 @@ class _Comparison:
             return cure
         if code is FaultCode.FILE_MISPLACED:
             return Cure.PLACE
+        if view.sealed and self._file_is_newer(view):
+            return Cure.ROWS
         looked_at = offset is None or offset >= view.synced_bytes or self._size < view.synced_bytes
         return Cure.START if not view.sealed and (looked_at or self._file_is_newer(view)) else Cure.FILE
 
     def _file_is_newer(self, view: View) -> bool:
         """Whether the rows are an older state of what the file has."""
-        if self._descriptor is None or view.has_ended:
+        if self._descriptor is None:
             return False
         return is_newer(self._disk, self._path, view, lambda _: self._digest.hexdigest())
 

@@ -344,6 +344,26 @@ def failing(doing: str) -> Iterator[None]:
         raise StorageFailed(doing, error) from error
 
 
+def open_unchanged(path: Path, disk: Disk, vfs: str | None = None) -> apsw.Connection:
+    """A connection to a database that nobody else has, which leaves no trace. Raises apsw.Error."""
+    # Without a log the file is all there is. With one, its index is made in memory; that takes exclusive
+    # locks, which cannot be had on a file that is only read, and are not needed where nobody else is.
+    has_log = bool(disk.file_size(path.with_name(f"{path.name}-wal")))
+    if vfs is None:
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        uri = path.absolute().as_uri() + ("" if has_log else "?immutable=1")
+        connection = apsw.Connection(uri, flags=flags, vfs="unix-none")
+    else:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def rows(connection: apsw.Connection, sql: str, bindings: tuple[Any, ...] | dict[str, Any] = ()) -> list[Any]:
     """All rows of a query."""
     return list(connection.execute(sql, bindings))

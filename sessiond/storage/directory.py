@@ -13,16 +13,22 @@ import apsw
 
 from sessiond.clock import Clock
 from sessiond.errors import StartupRefused
-from sessiond.storage.catalog import RowDamaged
 from sessiond.storage.database import CORRUPTION, Database, check_library, failing, not_opened, require_file
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
+from sessiond.storage.old_database import OldDatabase
 from sessiond.storage.recovery import Progress, Recovery
+from sessiond.storage.salvaging import Progress as SalvageProgress
+from sessiond.storage.salvaging import Salvage, Salvaged
 from sessiond.storage.state_file import STATE_NAME, StateFile
 
 DATABASE_NAME = "sessiond.db"
 SUSPECT_NAME = "suspect"
 """A file of this name asks the next start to check the whole database first."""
+
+DAMAGE = (*CORRUPTION, apsw.SQLError, ValueError, TypeError, LookupError)
+"""What a start stumbles over where the database is damaged: SQLite tells it, a table is gone, or a row says
+nothing. Damage in a file is dealt with where that file is read."""
 
 logger = logging.getLogger("sessiond.storage")
 
@@ -67,8 +73,12 @@ class DataDirectory:
             _make_directories(session_files)
             try:
                 return cls._open(path, clock, session_files, vfs, progress)
-            except (*CORRUPTION, RowDamaged, UnicodeDecodeError) as error:
-                logger.error("database is damaged", extra={"reason": str(error)})  # noqa: TRY400
+            except DAMAGE as error:
+                if (first := _of_the_disk(error)) is not None:
+                    raise not_opened("opening", path, first) from error
+                reason = f"{type(error).__name__}: {error}"
+                logger.error("database is damaged", extra={"reason": reason})  # noqa: TRY400
+                salvage_files(path, clock, session_files, vfs)
                 set_database_aside(path, session_files, "damaged", clock.now())
                 directory = cls._open(path, clock, session_files, vfs, progress)
                 directory.recovery.counters.add("databases_rebuilt")
@@ -113,11 +123,37 @@ class DataDirectory:
             self.database.close()
 
 
+def _of_the_disk(error: BaseException | None) -> Exception | None:
+    """What the disk said before anything else went wrong, if it did: the database may well be sound."""
+    while error is not None:
+        if isinstance(error, (OSError, apsw.Error)) and not isinstance(error, DAMAGE):
+            return error
+        error = error.__context__
+    return None
+
+
 def mark_suspect(path: Path, disk: Disk | None = None) -> None:
     """Ask the next start to check the whole database. Raises OSError."""
     disk = disk or Disk()
     if disk.file_size(path / SUSPECT_NAME) is None:
         disk.close(disk.create(path / SUSPECT_NAME))
+
+
+def salvage_files(
+    path: Path,
+    clock: Clock,
+    session_files: SessionFiles,
+    vfs: str | None = None,
+    progress: SalvageProgress = lambda *_: None,
+) -> Salvaged:
+    """Bring into the files what the database has and they have not; it is to be set aside. Raises OSError."""
+    _set_odd_aside(path, session_files, clock.now())
+    old = OldDatabase.at(path / DATABASE_NAME, session_files.disk, vfs)
+    try:
+        state_file = StateFile(path, session_files.disk)
+        return Salvage(old, session_files, state_file, clock, progress).run()
+    finally:
+        old.close()
 
 
 def set_database_aside(path: Path, session_files: SessionFiles, reason: str, moment: int) -> None:

@@ -55,7 +55,7 @@ class Cure(StrEnum):
     """The file is right: the rows of the session are brought in line with it."""
 
     PLACE = "place"
-    """The file is moved to where the database says it is."""
+    """The session, or its file, goes to the trash, where the other one is."""
 
     STATE = "state"
     """state.ndjson is set aside and written anew."""
@@ -67,7 +67,7 @@ class Cure(StrEnum):
     """There is only the file: what stands before the fault is taken in, the rest is kept aside."""
 
     NONE = "none"
-    """Neither copy is whole."""
+    """Neither copy is whole; perhaps the two together are."""
 
 
 _COMMAND = "`sessiond rebuild"
@@ -76,13 +76,15 @@ _REPAIRS = {
     Cure.FILE: "`sessiond rebuild --session {}` writes the file anew from the database, and keeps this one in"
     " the quarantine",
     Cure.ROWS: "`sessiond rebuild --session {}` brings the rows of the session in line with its file",
-    Cure.PLACE: "`sessiond rebuild --session {}` moves the file to where the database has it",
+    Cure.PLACE: "`sessiond rebuild --session {}` puts both into the trash, from which `sessionctl restore`"
+    " takes them",
     Cure.STATE: "`sessiond rebuild --mend` writes the file anew from the database, and keeps this one in the"
     " quarantine",
     Cure.DATABASE: "`sessiond rebuild` sets the database aside and builds it anew from the files",
     Cure.BEFORE: "the next start of the daemon takes what stands before this into a new database, and keeps"
     " the rest in the quarantine",
-    Cure.NONE: "neither copy is whole, and both are left as they are; take the session from a backup",
+    Cure.NONE: "neither copy is whole: `sessiond rebuild --session {}` puts them together if they have every"
+    " event between them, and else leaves both as they are; then take the session from a backup",
 }
 
 

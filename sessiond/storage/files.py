@@ -174,6 +174,15 @@ class SessionFiles:
         self.disk.sync_directory(path.parent)
         return target
 
+    def keep_old(self, path: Path, reason: str, moment: int) -> None:
+        """Give a file that is to be replaced a second name in the quarantine, so that it is there whatever
+        fails after this; what is no file is moved there. Raises OSError."""
+        if self.disk.is_file(path):
+            self.disk.link(path, self.quarantine_directory / f"{path.name}.{reason}-{moment}")
+            self.disk.sync_directory(self.quarantine_directory)
+        else:
+            self.set_aside(path, "no-file", moment)
+
     def ulids(self) -> list[str]:
         """The sessions that have a file, in order."""
         return [stem for stem in self._stems(self.directory) if _ulid.fullmatch(stem)]

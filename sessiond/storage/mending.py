@@ -16,7 +16,11 @@ from sessiond.storage.checking import Checking
 from sessiond.storage.comparison import Compared
 from sessiond.storage.directory import DataDirectory
 from sessiond.storage.faults import Cure, FaultCode
+from sessiond.storage.file_lines import in_parts
+from sessiond.storage.file_reading import FileReading
 from sessiond.storage.files import replace_file
+from sessiond.storage.joint import Joint
+from sessiond.storage.old_database import OldDatabase
 from sessiond.storage.taking import mark_whole, take_rows
 from sessiond.storage.view import View, take_view, whole_file
 from sessiond_client.wire.messages import Fault
@@ -68,15 +72,48 @@ class Mending:
         if view is None:
             return
         if Cure.PLACE in compared.cures:
-            self._files.place(ulid, trashed=view.shelf == "trashed")
+            self._bring_to_place(ulid, view)
         if Cure.FILE in compared.cures:
             self._write_file(ulid, view)
+        if Cure.NONE in compared.cures and not self._join(ulid, view):
+            return
+        if not compared.cures - {Cure.START}:
+            return
         if Cure.ROWS in compared.cures:
-            path = self._files.path(ulid)
-            if self._disk.file_size(path) is None:
-                path = self._files.trash_path(ulid)
-            take_rows(self._connection, self._disk, path, view)
+            take_rows(self._connection, self._disk, self._path(ulid), view)
         logger.warning("session mended", extra={"session": ulid, "cures": sorted(compared.cures)})
+
+    def _path(self, ulid: str) -> Path:
+        """Where the file of a session is."""
+        path = self._files.path(ulid)
+        return path if self._disk.file_size(path) is not None else self._files.trash_path(ulid)
+
+    def _bring_to_place(self, ulid: str, view: View) -> None:
+        """What either copy has in the trash is in the trash: the other one is older, or was moved by hand."""
+        if self._disk.file_size(self._files.path(ulid)) is not None:
+            self._files.place(ulid, trashed=True)
+            return
+        sql = "UPDATE session SET shelf = 'trashed', trashed_at = ? WHERE id = ?"
+        self._connection.execute(sql, (self._clock.now(), view.row_id))
+
+    # --- both from both ---------------------------------------------------------------------------------
+
+    def _join(self, ulid: str, view: View) -> bool:
+        """Put a session of which neither copy is whole together from both; whether they had all of it."""
+        path = self._path(ulid)
+        if self._disk.file_size(path) is None or not self._disk.is_file(path):
+            return False
+        reading = FileReading(self._disk, path)
+        if reading.header is not None and reading.header.id != ulid:
+            return False
+        old = OldDatabase(self._connection)
+        joint = Joint(self._disk, old, path, reading, old.remains(view.row_id, ulid))
+        if joint.header is None or not joint.is_complete():
+            return False
+        self._keep_old(path)
+        replace_file(self._disk, path, in_parts(joint.lines(joint.header)))
+        take_rows(self._connection, self._disk, path, view)
+        return True
 
     # --- the file from the rows ----------------------------------------------------------------------------
 
@@ -94,10 +131,4 @@ class Mending:
         mark_whole(self._connection, view.row_id, self._disk.file_size(target) or 0)
 
     def _keep_old(self, path: Path) -> None:
-        """Give a file a second name in the quarantine, so that it is there whatever fails after this."""
-        moment = self._clock.now()
-        if self._disk.is_file(path):
-            self._disk.link(path, self._files.quarantine_directory / f"{path.name}.damaged-{moment}")
-            self._disk.sync_directory(self._files.quarantine_directory)
-        else:
-            self._files.set_aside(path, "no-file", moment)
+        self._files.keep_old(path, "damaged", self._clock.now())

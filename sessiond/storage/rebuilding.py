@@ -1,77 +1,78 @@
 """Building the database anew from the files.
 
-The one rule: what either copy has is in the new database. So the old one, as far as it can be read, first
-mends the files, and is only then set aside.
+The one rule: what either copy has is in the new database. So what the old one has, as far as it can be read,
+is first brought into the files; then it is set aside, whatever state it is in. Cut short anywhere, it is
+simply done again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from sessiond.clock import Clock
-from sessiond.storage.catalog import purged_ulids
-from sessiond.storage.database import rows
-from sessiond.storage.directory import DataDirectory, mark_suspect, set_database_aside
-from sessiond.storage.mending import Mending
+from sessiond.storage.database import Database, migrations, open_unchanged, rows
+from sessiond.storage.directory import DATABASE_NAME, DataDirectory, salvage_files, set_database_aside
+from sessiond.storage.disk import Disk
+from sessiond.storage.files import SessionFiles
+from sessiond.storage.old_database import NOT_TO_BE_HAD
 from sessiond.storage.operations import MarkSettled
+from sessiond.storage.salvaging import Incomplete, Progress, Salvaged
 from sessiond.storage.settling import CannotSettle, settle
 from sessiond.storage.store import Store
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, and how much of how much of it."""
-
 
 class Rebuilt(NamedTuple):
-    """What came of it: sessions and events in the new database, files mended before, counts of recovery."""
+    """What came of it: sessions and events in the new database, files mended before, sessions that could not
+    be had whole, counts of recovery. `unread`: there was an old database, and nothing in it could be read."""
 
     sessions: int
     events: int
     mended: int
+    unread: bool
+    incomplete: list[Incomplete]
     recovery: dict[str, int]
 
 
 def rebuild(path: Path, clock: Clock, progress: Progress) -> Rebuilt:
-    """Set the database aside and build it anew. Raises StartupRefused, StorageFailed, apsw.Error, OSError."""
+    """Set the database aside, if there is one, and build it anew.
+
+    Raises StartupRefused, StorageFailed and OSError.
+    """
 
     def taken_in(done: int, total: int) -> None:
         progress("taking in the files", done, total)
 
-    if (path / "sessiond.db").exists():
-        mark_suspect(path)
-    directory = DataDirectory.open(path, clock, progress=taken_in)
-    mended = 0
-    try:
-        if "databases_rebuilt" not in directory.recovery.counters:
-            mended = _mend_files(directory, clock, progress)
-            _let_files_follow(directory, clock)
-            directory.close()
-            set_database_aside(path, directory.files, "replaced", clock.now())
-            directory = DataDirectory.open(path, clock, progress=taken_in)
+    files = SessionFiles(path, Disk())
+    files.make_directories()
+    files.sweep()
+    _bring_up_to_date(path / DATABASE_NAME, files.disk)
+    salvaged = salvage_files(path, clock, files, progress=progress)
+    if files.disk.file_size(path / DATABASE_NAME) is not None:
+        set_database_aside(path, files, "replaced", clock.now())
+    with closing(DataDirectory.open(path, clock, progress=taken_in)) as directory:
         settle_all(directory, clock)
-        sql = "SELECT count(*), coalesce(sum(next_seq), 0) FROM session WHERE shelf IN ('kept', 'trashed')"
-        sessions, events = rows(directory.database.connection, sql)[0]
-    finally:
-        directory.close()
-    return Rebuilt(sessions, events, mended, dict(directory.recovery.counters))
+        return _rebuilt(directory, salvaged)
 
 
-def _mend_files(directory: DataDirectory, clock: Clock, progress: Progress) -> int:
-    mending = Mending(directory, clock)
-    total, done, mended = mending.checking.total_size(), 0, 0
-    for _, compared in mending.sessions():
-        done += compared.size
-        mended += bool(compared.faults)
-        progress("comparing with the old database", done, total)
-    return mended + len(mending.state())
+def _bring_up_to_date(database: Path, disk: Disk) -> None:
+    """An old version's database has other columns. One that this cannot be done with is read as it is."""
+    try:
+        with closing(open_unchanged(database, disk)) as connection:
+            is_old = 0 < int(connection.execute("PRAGMA user_version").get) < len(migrations())
+        if is_old:
+            with closing(Database(database, disk)) as opened:
+                opened.migrate()
+    except NOT_TO_BE_HAD:
+        return
 
 
-def _let_files_follow(directory: DataDirectory, clock: Clock) -> None:
-    """What was changed since a file was written, or is to be purged, only the old database knows."""
-    settle_all(directory, clock)
-    for ulid in purged_ulids(directory.database.connection):
-        directory.files.remove(ulid)
+def _rebuilt(directory: DataDirectory, salvaged: Salvaged) -> Rebuilt:
+    sql = "SELECT count(*), coalesce(sum(next_seq), 0) FROM session WHERE shelf IN ('kept', 'trashed')"
+    sessions, events = rows(directory.database.connection, sql)[0]
+    counts = dict(directory.recovery.counters)
+    return Rebuilt(sessions, events, salvaged.mended, salvaged.unread, salvaged.incomplete, counts)
 
 
 def settle_all(directory: DataDirectory, clock: Clock) -> None:

@@ -190,11 +190,21 @@ class Recovery:
         try:
             with self._connection:
                 self._bring_together(ulid)
-        except UNFORESEEN:
+        except UNFORESEEN as error:
+            if not self._row_is_sound(ulid):
+                raise apsw.CorruptError(f"the row of session {ulid} cannot be read: {error}") from error
             logger.exception("file cannot be understood", extra={"session": ulid})
             self._set_aside(self._files.path(ulid), "unforeseen")
             with self._connection:
                 self._bring_together(ulid)
+
+    def _row_is_sound(self, ulid: str) -> bool:
+        """Whether a session can be read from the database: else no file is to blame."""
+        try:
+            unsealed(self._connection, ulid)
+            return take_view(self._connection, ulid) is not None
+        except UNFORESEEN:
+            return False
 
     def renew(self, ulid: str) -> None:
         """Write the file of one session anew: its sync failed, so what can be read is not what is on disk."""

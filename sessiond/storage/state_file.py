@@ -6,7 +6,7 @@ its size, so that a start can tell whether it has everything. It is read line by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,9 +70,13 @@ class StateFile:
 
     def renew(self, connection: apsw.Connection, clock: Clock) -> int:
         """Write the file anew from the database; returns its size. Raises OSError."""
+        return self.write(rows(connection, LABELS), rows(connection, MILESTONES), clock)
+
+    def write(
+        self, labels: Iterable[tuple[str, str]], milestones: Iterable[tuple[str, str]], clock: Clock
+    ) -> int:
+        """Write the file anew: labels with their ULIDs, milestones with their values; as `renew`."""
         now = time_text(clock.now())
-        labels = rows(connection, LABELS)
-        milestones = rows(connection, MILESTONES)
         lines: list[LabelLine | MilestoneLine] = [
             *(LabelLine(at=now, label=label, session=ulid) for label, ulid in labels),
             *(MilestoneLine(at=now, key=key, value=value) for key, value in milestones),

@@ -20,18 +20,19 @@ from sessiond.storage.catalog import last_position
 from sessiond.storage.database import rows
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
-from sessiond.storage.file_reading import FileReading, called_in
+from sessiond.storage.file_reading import FileReading, amend_of, called_in
 from sessiond.storage.transaction import INSERT_EVENT
 from sessiond.storage.view import View
 from sessiond_client.wire.lines import FooterLine
+from sessiond_client.wire.messages import Session
 
 FOOTER_BYTES_MAX = 4096
 
 _footer_decoder: msgspec.json.Decoder[FooterLine] = msgspec.json.Decoder(FooterLine)
 
 
-def _ends_with_footer(disk: Disk, path: Path) -> bool:
-    """Whether the last line of a file is a footer, told from its last bytes alone. Raises OSError."""
+def footer_at_end(disk: Disk, path: Path) -> FooterLine | None:
+    """The footer that a file ends with, told from its last bytes alone. Raises OSError."""
     descriptor = disk.open_read(path)
     try:
         size = disk.size(descriptor)
@@ -39,18 +40,19 @@ def _ends_with_footer(disk: Disk, path: Path) -> bool:
     finally:
         disk.close(descriptor)
     try:
-        _footer_decoder.decode(tail[:-1].rpartition(b"\n")[2])
+        footer = _footer_decoder.decode(tail[:-1].rpartition(b"\n")[2])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return tail.endswith(b"\n")
+        return None
+    return footer if tail.endswith(b"\n") else None
 
 
 def is_newer(disk: Disk, path: Path, view: View, digest_of: Callable[[int], str]) -> bool:
-    """Whether a file is sealed, holds together, and begins with the events of an open session's rows.
+    """Whether a file is sealed, holds together, begins with the events of a session's rows, and goes on.
 
+    Of a session that has ended it goes on with more events, or with a name that came after that of the row.
     `digest_of` gives the digest of the rows, for their session's `row_id`. Raises OSError.
     """
-    if not _ends_with_footer(disk, path):
+    if footer_at_end(disk, path) is None:
         return False
     count = view.session.next_seq
     begun = hashlib.sha256()
@@ -62,7 +64,34 @@ def is_newer(disk: Disk, path: Path, view: View, digest_of: Callable[[int], str]
     reading = FileReading(disk, path, feed)
     if reading.damage is not None or reading.header is None or reading.header.id != view.session.ulid:
         return False
-    return reading.sequence.next_seq >= count and begun.hexdigest() == digest_of(view.row_id)
+    goes_on = reading.sequence.next_seq >= count
+    if view.has_ended:
+        goes_on = reading.sequence.next_seq > count or is_called_later(
+            names_in(reading), names_of(view.session)
+        )
+    return goes_on and begun.hexdigest() == digest_of(view.row_id)
+
+
+def names_in(reading: FileReading) -> list[str]:
+    """All names that a session had by its file, the present one last."""
+    assert reading.header is not None
+    amended = [amend_of(line).name for _, line in reading.amends]
+    names = [*(reading.header.previous_names or []), reading.header.name]
+    return [*names, *(name for name in amended if name is not None)]
+
+
+def names_of(session: Session) -> list[str]:
+    """All names that a session had by its row, the present one last."""
+    return [*session.previous_names, session.name]
+
+
+def is_called_later(names: list[str], others: list[str]) -> bool:
+    """Whether `names` go on from where `others` end. Of either, the oldest may have been dropped."""
+    for shared in range(min(len(others), len(names) - 1), 0, -1):
+        is_all = shared == len(others) or len(names) > PREVIOUS_NAMES_MAX
+        if is_all and others[-shared:] == names[:shared]:
+            return True
+    return False
 
 
 def take_rows(connection: apsw.Connection, disk: Disk, path: Path, view: View) -> int:
@@ -134,11 +163,14 @@ def _take_names(connection: apsw.Connection, view: View, reading: FileReading) -
     sql = "UPDATE session SET header = ?, amend_bytes = ?, unsettled = max(unsettled, ?) WHERE id = ?"
     behind = bool(size) and reading.footer is not None
     connection.execute(sql, (reading.first_line.decode(), size, behind, row_id))
-    if view.unsettled and view.has_ended:
+    names = names_in(reading)
+    if view.unsettled and view.has_ended and not is_called_later(names, names_of(view.session)):
         return  # it is called otherwise by now, and the file is to follow
     name, tags = called_in(header.name, header.tags, reading.amends)
-    if name != view.session.name:
-        previous = encode([*view.session.previous_names, view.session.name][-PREVIOUS_NAMES_MAX:])
+    if names != names_of(view.session):
+        if not header.previous_names and not is_called_later(names, names_of(view.session)):
+            names = [*names_of(view.session), name]
+        previous = encode(names[:-1][-PREVIOUS_NAMES_MAX:])
         sql = "UPDATE session SET name = ?, previous_names = ? WHERE id = ?"
         connection.execute(sql, (name, previous.decode(), row_id))
     connection.execute("DELETE FROM tag WHERE session_id = ?", (row_id,))

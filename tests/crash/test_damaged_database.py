@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 
 from sessiond.clock import Clock
 from sessiond.errors import StartupRefused
+from sessiond.storage.disk import Disk
 from sessiond.storage.mending import Mending
 from sessiond.storage.operations import DeleteSession, RenameSession, RestoreSession, TagSession
 from sessiond.storage.rebuilding import rebuild
@@ -233,3 +234,238 @@ def test_a_check_leaves_no_trace_and_sees_what_is_only_in_the_log(place: Path) -
 
         assert {each: each.stat().st_mtime_ns for each in path.rglob("*")} == before
         assert {each: each.read_bytes() for each in contents} == contents
+
+
+FLIPS = 40
+SQL_DAMAGE = {
+    "a status that is none": "UPDATE session SET status = 'bogus'",
+    "meta that is none": "UPDATE session SET meta = 'x', env = 'y'",
+    "a header that is none": "UPDATE session SET header = 'x'",
+    "lines that are no text": "UPDATE event SET line = CAST(x'7b2261223a22ff227d' AS TEXT)",
+    "lines that are no events": "UPDATE event SET line = '[]' WHERE seq = 1",
+    "no fact": "DELETE FROM fact",
+    "no label": "DELETE FROM label; DELETE FROM milestone",
+    "no events": "DROP TABLE event",
+    "no sessions": "DROP TABLE session",
+    "another schema": "PRAGMA user_version = 99",
+    "none of its schema": "PRAGMA user_version = 0",
+}
+
+
+def in_database(path: Path, sql: str) -> None:
+    with closing(apsw.Connection(str(path / "sessiond.db"))) as database:
+        database.execute(sql)
+
+
+@pytest.mark.parametrize("gone", ["", SEALED])
+def test_whatever_bit_of_the_old_database_flips_a_rebuild_ends_with_all_that_the_files_had(
+    place: Path, gone: str
+) -> None:
+    make(place / "data")
+    lines = everything(place / "data")
+    dice = random.Random(gone)
+    incomplete = 0
+
+    for _ in range(FLIPS):
+        path = copied(place / "data", place / "damaged")
+        content = bytearray((path / "sessiond.db").read_bytes())
+        content[offset := dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        (path / "sessiond.db").write_bytes(content)
+        if gone:
+            (path / "sessions" / f"{gone}.ndjson").unlink()
+
+        done = rebuild(path, Clock(), lambda *_: None)
+
+        found = everything(path)
+        told = {each.session for each in done.incomplete}
+        assert found[OPEN] == lines[OPEN], offset
+        assert found.get(SEALED) == lines[SEALED] or told == {SEALED}, offset
+        incomplete += len(told)
+    assert incomplete <= (FLIPS // 10 if gone else 0)
+
+
+@pytest.mark.parametrize("damage", SQL_DAMAGE)
+def test_whatever_a_row_or_a_table_says_a_rebuild_keeps_what_the_files_have(place: Path, damage: str) -> None:
+    make(place / "data")
+    lines = everything(place / "data")
+    in_database(place / "data", SQL_DAMAGE[damage])
+    old = (place / "data" / "sessiond.db").read_bytes()
+
+    done = rebuild(place / "data", Clock(), lambda *_: None)
+
+    assert (everything(place / "data"), done.incomplete) == (lines, [])
+    assert old in [each.read_bytes() for each in (place / "data" / "quarantine").iterdir()]
+    with closing(apsw.Connection(str(place / "data" / "sessiond.db"))) as database:
+        assert database.execute("SELECT label FROM label").get == "release"
+
+
+@pytest.mark.parametrize("damage", ["no events", "no fact", "a status that is none"])
+def test_a_start_that_cannot_read_the_database_builds_it_anew_with_what_only_that_had(
+    place: Path, damage: str
+) -> None:
+    make(place / "data")
+    lines = everything(place / "data")
+    in_database(place / "data", SQL_DAMAGE[damage])
+    if damage == "no fact":
+        (place / "data" / "sessions" / f"{SEALED}.ndjson").unlink()
+
+    with opened(place / "data") as (directory, _):
+        assert directory.recovery.counters["databases_rebuilt"] == 1
+
+    assert everything(place / "data") == lines
+    kept = {each.name.partition("-")[0] for each in (place / "data" / "quarantine").iterdir()}
+    assert "sessiond.db.damaged" in kept
+    assert not any(name.startswith(OPEN) for name in kept), "no file is to blame"
+
+
+def test_without_a_database_the_trash_stays_the_trash(place: Path) -> None:
+    make(place / "data")
+    lines = everything(place / "data")
+    with opened(place / "data") as (_, store):
+        commit(store, deleted(SEALED))
+    settle(place / "data")
+    (place / "data" / "sessiond.db").unlink()
+
+    rebuilt(place / "data")
+
+    assert everything(place / "data") == lines
+    assert (place / "data" / "trash" / f"{SEALED}.ndjson").exists()
+    assert list((place / "data" / "quarantine").iterdir()) == []
+    rebuilt(place / "data")
+    assert (place / "data" / "trash" / f"{SEALED}.ndjson").exists()
+
+
+def damage_both(path: Path, row: int, text: bytes) -> None:
+    """Take an event of the sealed session from the database, and damage a line of its file."""
+    sealed = f"(SELECT id FROM session WHERE ulid = '{SEALED}')"
+    in_database(path, f"DELETE FROM event WHERE seq = {row} AND session_id = {sealed}")
+    file = path / "sessions" / f"{SEALED}.ndjson"
+    file.write_bytes(
+        file.read_bytes().replace(b'"type":"event","seq":' + text, b'"type":"evenT","seq":' + text)
+    )
+
+
+@pytest.mark.parametrize("way", [rebuilt, mended], ids=["anew", "mended"])
+def test_two_copies_that_are_not_whole_are_put_together_if_they_have_every_event(
+    place: Path, way: Callable[[Path], None]
+) -> None:
+    make(place / "data")
+    lines = everything(place / "data")
+    whole = (place / "data" / "sessions" / f"{SEALED}.ndjson").read_bytes()
+    damage_both(place / "data", 2, b"0")
+
+    way(place / "data")
+
+    assert everything(place / "data") == lines
+    assert (place / "data" / "sessions" / f"{SEALED}.ndjson").read_bytes() == whole
+    assert any("damaged-" in each.name for each in (place / "data" / "quarantine").iterdir())
+
+
+def test_what_neither_copy_has_is_told_and_nothing_else_is_lost(place: Path) -> None:
+    make(place / "data")
+    lines = everything(place / "data")
+    damage_both(place / "data", 1, b"1")
+    file = place / "data" / "sessions" / f"{SEALED}.ndjson"
+    damaged = file.read_bytes()
+    mended_faults = place / "mended"
+    shutil.copytree(place / "data", mended_faults)
+    mended(mended_faults)
+    assert (mended_faults / "sessions" / file.name).read_bytes() == damaged, "left as it is"
+
+    (told,) = rebuild(place / "data", Clock(), lambda *_: None).incomplete
+
+    assert told == (SEALED, "sealed", 1, 1, 1)
+    assert everything(place / "data") == {**lines, SEALED: lines[SEALED][:1]}
+    kept = {each.name.partition("-")[0]: each for each in (place / "data" / "quarantine").iterdir()}
+    assert kept[f"{SEALED}.rest"].read_bytes() == lines[SEALED][2] + b"\n"
+
+
+@pytest.mark.parametrize("way", [rebuilt, mended], ids=["anew", "mended"])
+def test_a_later_name_and_the_trash_win_over_an_old_database_put_back(
+    place: Path, way: Callable[[Path], None]
+) -> None:
+    path = place / "data"
+    make(path)
+    with opened(path) as (_, store):
+        commit(store, started(LATER, "later"), appended(LATER, "six"), ended(LATER))
+    lines = everything(path)
+    copied(path, place / "old")
+    with opened(path) as (_, store):
+        commit(store, RenameSession(session=SEALED, name="again", at=AT))
+        commit(store, TagSession(session=SEALED, add=["x"], remove=["t"], at=AT), deleted(LATER))
+    settle(path)
+    file = (path / "sessions" / f"{SEALED}.ndjson").read_bytes()
+
+    put_back(path, place / "old")
+    way(path)
+
+    assert everything(path) == lines
+    facts = checker.facts_in_database(path)[SEALED]
+    assert (facts["name"], facts["tags"]) == ("again", ["x"])
+    assert (path / "sessions" / f"{SEALED}.ndjson").read_bytes() == file
+    assert (path / "trash" / f"{LATER}.ndjson").exists()
+
+
+def test_a_newer_database_names_a_session_whose_older_file_was_put_back(place: Path) -> None:
+    path = place / "data"
+    make(path)
+    file = path / "sessions" / f"{SEALED}.ndjson"
+    old = file.read_bytes()
+    with opened(path) as (_, store):
+        commit(store, RenameSession(session=SEALED, name="again", at=AT))
+    settle(path)
+    lines = everything(path)
+    file.write_bytes(old)
+
+    rebuilt(path)
+
+    assert everything(path) == lines
+    assert checker.facts_in_database(path)[SEALED]["name"] == "again"
+
+
+class Killed(BaseException):
+    """The process is gone: nothing is done any more."""
+
+
+def test_a_rebuild_that_is_cut_short_anywhere_is_done_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(place / "data")
+    lines = everything(place / "data")
+    with opened(place / "data") as (_, store):
+        commit(store, started(LATER, "later"), appended(LATER, "six"), ended(LATER), deleted(LATER))
+        lines[LATER] = checker.lines_in_database(place / "data")[LATER]
+    settle(place / "data")
+    damage_both(place / "data", 2, b"0")
+    steps = left = 0
+
+    def counted(name: str) -> None:
+        real = getattr(Disk, name)
+
+        def step(*arguments: object) -> object:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return real(*arguments)
+
+        monkeypatch.setattr(Disk, name, step)
+
+    for name in ("create", "write", "rename", "link", "unlink", "sync", "truncate"):
+        counted(name)
+    is_done = False
+    while not is_done:
+        left = -1
+        path = copied(place / "data", place / "killed")
+        left = steps
+        try:
+            rebuilt(path)
+            is_done = True
+        except Killed:
+            left = -1
+            rebuilt(path)
+        left = -1
+        assert everything(path) == lines, steps
+        assert (path / "trash" / f"{LATER}.ndjson").exists(), steps
+        steps += 1
+    assert steps > 10

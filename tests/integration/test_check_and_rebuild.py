@@ -256,3 +256,23 @@ def test_progress_is_drawn_after_a_second_and_only_on_a_terminal(
             bar.show("comparing", 1, 2)
             bar.show("comparing", 2, 2)
         assert ("comparing" in capsys.readouterr().err) == is_terminal
+
+
+def test_a_session_that_neither_copy_has_whole_is_named_and_the_exit_code_says_so(
+    home: Path, data_dir: Path
+) -> None:
+    (data_dir / "sessiond.db").unlink()
+    path = data_dir / "sessions" / f"{SEALED}.ndjson"
+    path.write_bytes(path.read_bytes().replace(b'"seq":1,', b'"seq":x,'))
+
+    done = sessiond(home, "rebuild", "--yes")
+
+    assert done.returncode == 1
+    first, advice, *_ = done.stdout.splitlines()
+    assert first == (
+        f"not whole: session {SEALED} (sealed): 1 event from the beginning,"
+        f" 1 more in quarantine/{SEALED}.rest-…, 1 event in neither copy"
+    )
+    assert "backup" in advice
+    assert sessiond(home, "check").returncode == 0
+    assert sessiond(home, "rebuild", "--yes").returncode == 0

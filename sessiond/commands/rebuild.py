@@ -23,7 +23,7 @@ from sessiond.storage.database import CORRUPTION, not_opened
 from sessiond.storage.directory import DATABASE_NAME, DataDirectory
 from sessiond.storage.faults import Cure, FaultCode, fault
 from sessiond.storage.mending import Mending
-from sessiond.storage.rebuilding import rebuild
+from sessiond.storage.rebuilding import rebuild, settle_all
 from sessiond.storage.salvaging import Incomplete
 from sessiond_client.wire.messages import Fault
 
@@ -119,6 +119,7 @@ def _mend(path: Path, ulids: list[str], progress: Progress, as_json: bool) -> bo
 
     mended = left = 0
     with _translated(path), closing(DataDirectory.open(path, Clock())) as directory:
+        settle_all(directory, Clock())  # what the start took in from the trash goes back there
         for found, is_left in _mended(directory, ulids, progress):
             progress.clear()
             if is_left:

@@ -276,3 +276,14 @@ def test_a_session_that_neither_copy_has_whole_is_named_and_the_exit_code_says_s
     assert "backup" in advice
     assert sessiond(home, "check").returncode == 0
     assert sessiond(home, "rebuild", "--yes").returncode == 0
+
+
+def test_what_mending_takes_in_from_the_trash_is_in_the_trash_afterwards(home: Path, data_dir: Path) -> None:
+    (data_dir / "sessiond.db").unlink()
+    file = data_dir / "trash" / f"{SEALED}.ndjson"
+    (data_dir / "sessions" / file.name).rename(file)
+
+    assert sessiond(home, "rebuild", "--mend").returncode == 0
+
+    assert file.exists()
+    checker.check(data_dir)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -50,9 +51,12 @@ class Round:
         """Files found to be none, still locked; they are the collector's to set aside."""
         self.passed_over: dict[Path, str] = {}
         """What is not taken over although no writer has it, and why."""
+        self.is_blocked = False
+        """Whether nothing can be stored just now, whoever it is from."""
         self._directories = directories
         self._producers: dict[str, list[Path]] = {}
         self._known: set[Path] = set()
+        self._locked: set[Path] = set()
         self._unread: set[Path] = set()
         self._held: set[Path] = set()
 
@@ -83,7 +87,9 @@ class Round:
     def leave_unread(self, path: Path, reason: str | None) -> None:
         """This file may hold anything; `reason` is None for a living writer's."""
         self._unread.add(path)
-        if reason is not None:
+        if reason is None:
+            self._locked.add(path)
+        else:
             self.passed_over[path] = reason
 
     def hold(self, path: Path) -> None:
@@ -99,6 +105,11 @@ class Round:
         if self._unread or self._held:
             return False
         return all(path in self._known or path in self.passed_over for _, path in self._present())
+
+    def remaining(self, producer: str) -> int:
+        """How many files of a producer are there yet, and no writer's."""
+        paths = self._producers.get(producer, [])
+        return sum(path not in self._locked and path.exists() for path in paths)
 
     def close(self) -> None:
         """Let go of what was not set aside."""
@@ -255,13 +266,10 @@ class _Stream:
         self._file = None
 
 
-def waiting(directories: Sequence[Path], producer: str | None = None) -> int:
-    """How many files of the spool there are, or how many of this producer."""
+def waiting(directories: Sequence[Path]) -> int:
+    """How many files of the spool there are, whoever holds them."""
     found = 0
     for directory in directories:
-        try:
-            names = [name for name, _ in files_in(directory)]
-        except (OSError, Refused):
-            continue
-        found += sum(producer is None or name.producer == producer for name in names)
+        with suppress(OSError, Refused):
+            found += sum(1 for _ in files_in(directory))
     return found

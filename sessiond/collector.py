@@ -78,12 +78,10 @@ class Collector:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collector")
         self._work = Wakeup()
         self._work.set()
-        self._asked: list[anyio.Event] = []
+        self._asked: list[asyncio.Future[Round]] = []
         self._rests = Rests(handlers, reader)
         self._is_stuck = False
-        """Something could not be done in the last round and is to be tried again soon ..."""
-        self._is_blocked = False
-        """... because nothing could, whoever it is from."""
+        """Something could not be done in the last round, and is to be tried again soon."""
         self._is_stopping = False
         self._hindrance = ""
         """Why the last round came to nothing, if it did."""
@@ -97,10 +95,14 @@ class Collector:
 
     async def settled(self) -> None:
         """Return once everything that waits now was taken over, as far as it can be."""
-        done = anyio.Event()
-        self._asked.append(done)
+        await self._next_round()
+
+    async def _next_round(self) -> Round:
+        """The first round that is begun from here on, when it is over."""
+        over: asyncio.Future[Round] = asyncio.get_running_loop().create_future()
+        self._asked.append(over)
         self._work.set()
-        await done.wait()
+        return await over
 
     async def take_over(self, directory: str, producer: str | None) -> int:
         """Take over what waits in a directory that a client names; how many files this one has to wait for.
@@ -114,10 +116,10 @@ class Collector:
         if path not in self._directories:
             del self._directories[DIRECTORIES_MAX - 1 :]
             self._directories.append(path)
-        await self.settled()
-        if not self._is_blocked and producer is None:
-            return 0
-        return await self._in_thread(lambda: waiting([path], None if self._is_blocked else producer))
+        round_ = await self._next_round()
+        if round_.is_blocked:
+            return await self._in_thread(lambda: waiting([path]))
+        return 0 if producer is None else await self._in_thread(lambda: round_.remaining(producer))
 
     def waits(self) -> bool:
         """Whether there is anything that may have to be taken over; for the start, as it blocks."""
@@ -129,9 +131,10 @@ class Collector:
             with anyio.move_on_after(RETRY_SECONDS if self._is_stuck else None):
                 await self._work.wait()
             asked, self._asked = self._asked, []
-            await self._round()
-            for done in asked:
-                done.set()
+            round_ = await self._round()
+            for over in asked:
+                if not over.cancelled():
+                    over.set_result(round_)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -143,32 +146,33 @@ class Collector:
 
     # --- one round
 
-    async def _round(self) -> None:
-        self._is_stuck = self._is_blocked = False
+    async def _round(self) -> Round:
+        self._is_stuck = False
         round_ = Round(self._directories)
         try:
             await self._in_thread(round_.look)
             for part in Part:
                 await self._take(round_, part)
-            if not self._is_blocked:
+            if not round_.is_blocked:
                 await self._rests.end(round_)
         except (OSError, Refused) as error:
-            self._put_off(error)
+            self._put_off(round_, error)
         except StorageFailed:
             raise
         except Exception as error:  # noqa: BLE001 - what waits stays where it is, and the daemon serves on
-            self._put_off(error, unforeseen=True)
+            self._put_off(round_, error, unforeseen=True)
         else:
             self._hindrance = ""
         finally:
             self._thread.submit(round_.close)
             self._tell_passed_over(round_)
+        return round_
 
     async def _take(self, round_: Round, part: Part) -> None:
         """Do what waits of one part, a chunk at a time. Raises OSError."""
         backlog = round_.begin(part)
         try:
-            while not self._is_stopping and not self._is_blocked:
+            while not self._is_stopping and not round_.is_blocked:
                 chunk = await self._in_thread(backlog.take)
                 await self._in_thread(partial(self._set_aside, round_))
                 if not chunk and not backlog.ended and not backlog.passed:
@@ -178,9 +182,9 @@ class Collector:
         finally:
             self._thread.submit(backlog.close)
 
-    def _put_off(self, error: Exception, *, unforeseen: bool = False) -> None:
+    def _put_off(self, round_: Round, error: Exception, *, unforeseen: bool = False) -> None:
         """Try again later, and say why once."""
-        self._is_stuck = self._is_blocked = True
+        self._is_stuck = round_.is_blocked = True
         if str(error) != self._hindrance:
             self._hindrance = str(error)
             logger.error(
@@ -230,7 +234,7 @@ class Collector:
         if error.code in PASSING:
             self._is_stuck = True
             # Otherwise it is about one session, which is on its way in or out.
-            self._is_blocked |= error.code is not ErrorCode.BUSY or self._handlers.refusing is not None
+            round_.is_blocked |= error.code is not ErrorCode.BUSY or self._handlers.refusing is not None
             return True
         # Its start may still be with a living writer, or have come after we had looked.
         return error.code is ErrorCode.NOT_FOUND and not await self._in_thread(round_.is_all)

@@ -28,7 +28,7 @@ from sessiond_client.client import TIMEOUT_SECONDS, spool_of
 from sessiond_client.errors import DaemonUnavailable
 from sessiond_client.protocol import checked
 from sessiond_client.requests import can_wait, end_request, fork_request, start_request, take_over_request
-from sessiond_client.spool import Spool
+from sessiond_client.spool import Spool, leftovers
 from sessiond_client.version import CLIENT_NAME
 from sessiond_client.wire.messages import (
     RECORDED_ENV_DEFAULT,
@@ -122,8 +122,8 @@ class AsyncClient(AsyncCatalogue, AsyncArchive):
     async def take_over(self, directory: Path) -> int:
         """Have the daemon take over what recorders left in their `spill_dir`; how many files it could not."""
         protocol = self._link.protocol
-        reply = await self.call(take_over_request(protocol.producer, protocol.name, directory))
-        return reply.waiting or 0
+        await self.call(take_over_request(protocol.producer, protocol.name, directory))
+        return len(await anyio.to_thread.run_sync(leftovers, directory))
 
     async def call(self, request: Request[ReplyT], *, timeout: float | None = None) -> ReplyT:
         """Send any request of the wire and return its reply; a lost connection is made again meanwhile.

@@ -100,7 +100,10 @@ class AsyncLink:
             raise ConnectionResetError
         self._pause = BACKOFF_SECONDS_FIRST
         try:
-            return self.protocol.receive(data)
+            replies = self.protocol.receive(data)
+            if due := self.protocol.due():
+                self.send(due)
+            return replies
         except RequestFailed as refused:
             # The daemon turns the whole connection away; when it is busy, another try makes sense.
             self.close()

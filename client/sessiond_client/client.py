@@ -26,7 +26,7 @@ from sessiond_client.link import Link
 from sessiond_client.protocol import checked
 from sessiond_client.requests import can_wait, end_request, fork_request, start_request, take_over_request
 from sessiond_client.session import RecordingSession
-from sessiond_client.spool import Spool
+from sessiond_client.spool import Spool, leftovers
 from sessiond_client.version import CLIENT_NAME
 from sessiond_client.wire.messages import (
     RECORDED_ENV_DEFAULT,
@@ -130,8 +130,8 @@ class Client(Catalogue, Archive):
     def take_over(self, directory: Path) -> int:
         """Have the daemon take over what recorders left in their `spill_dir`; how many files it could not."""
         protocol = self._link.protocol
-        reply = self.call(take_over_request(protocol.producer, protocol.name, directory))
-        return reply.waiting or 0
+        self.call(take_over_request(protocol.producer, protocol.name, directory))
+        return len(leftovers(directory))
 
     def call(self, request: Request[ReplyT], *, timeout: float | None = None) -> ReplyT:
         """Send any request of the wire and return its reply; a lost connection is made again meanwhile.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sessiond_client.autostart import BACKOFF_SECONDS_FIRST, BACKOFF_SECONDS_MAX, Connector
@@ -225,7 +226,9 @@ class Link:
             raise ConnectionResetError
         self._pause = BACKOFF_SECONDS_FIRST
         try:
-            return self.protocol.receive(data)
+            replies = self.protocol.receive(data)
+            self._send_due()
+            return replies
         except RequestFailed as refused:
             # The daemon turns the whole connection away; when it is busy, another try makes sense.
             self.close()
@@ -235,6 +238,16 @@ class Link:
         except SessiondError:
             self.close()
             raise
+
+    def _send_due(self) -> None:
+        """If that does not go out whole, the next time we listen it is the end."""
+        assert self._socket is not None
+        if due := self.protocol.due():
+            try:
+                self._socket.sendall(due)
+            except OSError:
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def silence(spool: str | None) -> str:

@@ -71,6 +71,7 @@ class Protocol:
         """Where files wait that the daemon is to take over before it answers the next hello."""
         self.greeted = False
         """Whether the last hello was answered."""
+        self._due = b""
         self._last_id = 0
         self._numbers = count(1)
         self._hello_id = 0
@@ -124,6 +125,7 @@ class Protocol:
         A follow goes on after its cursor. Forgets what had arrived of an unfinished line.
         """
         self._buffer = LineBuffer()
+        self._due = b""
         lines = [self.hello()]
         for number, entry in self._unanswered.items():
             if entry.follow is None:
@@ -137,6 +139,15 @@ class Protocol:
         self.greeted = False
         self._hello_id = self._next_id()
         return hello_line(self.producer, self.name, self._hello_id, self.spool)
+
+    def due(self) -> bytes:
+        """What has to be sent after `receive`, mostly nothing.
+
+        Where the daemon would not have the spool, it is another hello, without one: what waits there goes on
+        waiting, and nothing else has to.
+        """
+        due, self._due = self._due, b""
+        return due
 
     def receive(self, data: bytes) -> list[AnyReply]:
         """Take received bytes; return the replies and notices that they complete.
@@ -183,6 +194,10 @@ class Protocol:
         return True
 
     def _greet(self, reply: AnyReply) -> None:
+        if isinstance(reply, Error) and reply.field == "spool" and self.spool is not None:
+            self.spool = None
+            self._due = self.hello()
+            return
         if isinstance(reply, Error):
             raise RequestFailed(reply)
         if not isinstance(reply, Welcome):

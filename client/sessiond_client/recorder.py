@@ -67,6 +67,8 @@ class Recorder:
         directory = spill_dir or (None if spool is None else spool.directory)
         if directory is not None and leftovers(Path(directory)):
             protocol.spool = str(Path(directory).absolute())
+        if directory is not None and (spill_dir is not None or (spool is not None and not spool.is_settled)):
+            _require_private(Path(directory))
         spill = None if directory is None else _spill_file(Path(directory), protocol)
         self.session = session
         self._spill = spill
@@ -229,12 +231,16 @@ class Recorder:
         self.close()
 
 
-def _spill_file(directory: Path, protocol: Protocol) -> SpoolFile:
+def _require_private(directory: Path) -> None:
+    """Raises `NotSpooled` for a directory that is there and cannot be used, where it has to be."""
     if directory.exists():
         try:
             os.close(open_private(directory))
         except OSError as error:
             raise NotSpooled(directory, error.strerror or str(error)) from error
+
+
+def _spill_file(directory: Path, protocol: Protocol) -> SpoolFile:
     return SpoolFile(directory.absolute(), FileName(protocol.producer, 1), protocol.name)
 
 

@@ -411,6 +411,8 @@ class Sender:
                 raise
             self._lose()
             return
+        if due := self._protocol.due():
+            self._outbox.append(memoryview(due))
         if self._is_kept_waiting() and self._greet_at <= time.monotonic():
             self._greet_at = time.monotonic() + GREET_RETRY_SECONDS
         for reply in replies:

@@ -14,6 +14,7 @@ import stat
 import threading
 import weakref
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,14 @@ class SpoolFile:
             self.remove()
 
 
+class _Others(Enum):
+    """Whether recorders of this process have left something, and a daemon was told of it."""
+
+    NONE = 0
+    UNTOLD = 1
+    TOLD = 2
+
+
 class Spool:
     """The requests of one client that wait. Any thread may call it.
 
@@ -220,10 +229,9 @@ class Spool:
         self._lock = threading.Lock()
         self._number = 0
         self._file: SpoolFile | None = None
-        self._in_file = 0
-        self._let_go = 0
-        self._left_by_another = False
-        self._others_wait = False
+        self._untold = 0
+        self._told = 0
+        self._others = _Others.NONE
         self._refused_bytes = 0
         self.takes_refused = False
         """Whether it also keeps what the daemon refuses for now, for one who cannot send it again."""
@@ -233,23 +241,23 @@ class Spool:
     @property
     def waiting(self) -> int:
         """How many requests wait to be taken over."""
-        return self._in_file + self._let_go
+        return self._untold + self._told
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing of ours waits, nor anything that a recorder of ours has left."""
-        return not self.waiting and not self._others_wait
+        return not self.waiting and self._others is _Others.NONE
 
     @property
     def is_news(self) -> bool:
         """Whether something waits that no daemon was told of since."""
-        return self._in_file > 0 or self._left_by_another
+        return self._untold > 0 or self._others is _Others.UNTOLD
 
     def left_by_another(self) -> None:
         """A recorder left something behind: it goes before what comes next."""
         with self._lock:
             self.away = True
-            self._left_by_another = self._others_wait = True
+            self._others = _Others.UNTOLD
 
     def keep(
         self, request: Request[Any], failure: DaemonUnavailable | ConnectionLost | RequestFailed
@@ -271,36 +279,46 @@ class Spool:
                 self._write(line)
             except OSError as error:
                 raise NotSpooled(self.directory, error.strerror or str(error)) from failure
-            self._in_file += 1
+            self._untold += 1
         return reply
 
     def hand_over(self) -> str | None:
         """Let go of what was written, for the daemon to take; returns where it looks, None: nothing waits.
 
-        What others have left there counts, too: it was before what comes now.
+        Whoever calls this says hello with it. What others have left there counts, too: it was before what
+        comes now.
         """
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
-            self._let_go += self._in_file
-            self._in_file = 0
-            self._left_by_another = False
-            return str(self.directory) if self._let_go or _others_wait(self.directory) else None
+            self._close()
+            self._told += self._untold
+            self._untold = 0
+            if self._others is _Others.UNTOLD:
+                self._others = _Others.TOLD
+            return str(self.directory) if not self.is_settled or _others_wait(self.directory) else None
 
     def let_go(self) -> None:
         """Let go of what was written without telling the daemon, which may find it; the next hello tells."""
-        self.hand_over()
-        if self._let_go:
-            self.left_by_another()
+        with self._lock:
+            self._close()
+            self.away |= self.waiting > 0
 
     def taken_over(self, welcome: Welcome) -> None:
-        """The daemon has taken what was let go of before its hello, but for so many files as it says."""
+        """The daemon has taken what was let go of before its hello, but for so many files as it says.
+
+        If it says nothing, it did not look: nothing waited, or it would not have the directory.
+        """
         with self._lock:
-            if not welcome.waiting:
-                self._let_go = 0
-                self._others_wait = self._left_by_another
+            if welcome.waiting == 0:
+                self._told = 0
+                if self._others is _Others.TOLD:
+                    self._others = _Others.NONE
+            if not self._told:
                 self._refused_bytes = 0
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _write(self, line: bytes) -> None:
         if self._file is None:

@@ -18,6 +18,7 @@ from sessiond_client import (
     ConnectionLost,
     DaemonUnavailable,
     ErrorCode,
+    NotSpooled,
     RequestFailed,
     Status,
     event,
@@ -188,6 +189,58 @@ def test_what_waits_is_known_to_nobody_else_than_the_daemon_of_this_socket(tmp_p
     assert paths.spool_dir(paths.socket_path(named), named) == Path("/x/a.sock.spool")
 
 
+# --- a directory that the daemon would not have
+
+
+@pytest.mark.parametrize("mode", [0o755, None])
+def test_a_spool_that_the_daemon_would_not_have_stops_nobody_but_whom_it_holds_up(
+    spool: Path, daemon: RunningDaemon, asynchronous: bool, mode: int | None
+) -> None:
+    """It is open to others; or for the daemon, which may live elsewhere, it is not there at all."""
+    elsewhere = spool.with_name("elsewhere")
+
+    def hide(*, hidden: bool) -> None:
+        if mode is not None:
+            spool.chmod(mode if hidden else 0o700)
+        elif hidden:
+            spool.rename(elsewhere)
+            spool.symlink_to(elsewhere)
+        else:
+            spool.unlink()
+            elsewhere.rename(spool)
+
+    with connected(asynchronous, daemon.socket, timeout=SECONDS) as client:
+        session = client.start(owner_pid=0)
+        daemon.kill()
+        session.append("note", "first")
+        hide(hidden=True)
+        daemon.start()
+
+        assert texts(client, session.ulid) == []
+        with pytest.raises(NotSpooled):
+            session.append("note", "would overtake it")
+        with connected(asynchronous, daemon.socket, timeout=SECONDS) as other:
+            assert other.start().append("note", "goes on") == 0
+
+        hide(hidden=False)
+        while session.append("note", "second") == SPOOLED:
+            assert client.spooled
+        assert texts(client, session.ulid)[:2] == ["first", "second"]
+
+
+def test_a_recorder_goes_on_without_a_spool_that_the_daemon_would_not_have(
+    spool: Path, client: Client
+) -> None:
+    spool.mkdir(mode=0o755)
+    (spool / f"{new_ulid()}-000001.ndjson").touch()
+
+    session = client.start()
+    with session.recorder() as record:
+        record("output", "one")
+
+    assert texts(client, session.ulid) == ["one"]
+
+
 # --- what cannot wait
 
 
@@ -351,6 +404,24 @@ def test_what_a_recorder_leaves_goes_before_the_end(daemon: RunningDaemon, clien
 
     assert texts(client, session.ulid) == ["first", "second"]
     assert client.find(session.ulid).status is Status.COMPLETED
+
+
+def test_what_a_recorder_left_is_not_overtaken_while_the_daemon_cannot_take_it(
+    socket_path: Path, asynchronous: bool
+) -> None:
+    def takes_nothing(conversation: Conversation) -> None:
+        conversation.welcome()
+        conversation.welcome(waiting=1)
+        conversation.wait_for_end()
+
+    with (
+        ScriptedPeer(socket_path, takes_nothing) as peer,
+        connected(asynchronous, socket_path, timeout=SECONDS) as client,
+    ):
+        assert client.spool is not None
+        client.spool.left_by_another()
+        assert client.append(SESSION, [event("note")]).first == SPOOLED
+    assert [it["type"] for it in peer.received()[0]] == ["hello", "hello"]
 
 
 def test_a_recorder_can_begin_before_the_daemon_has_heard_of_its_session(

@@ -202,7 +202,7 @@ def test_a_file_is_left_to_its_writer_until_that_lets_go(daemon: RunningDaemon, 
         peer = collected(daemon, home)
         assert peer.call("get", session=SESSION)["session"] is None
         greeting = peer.call("hello", protocol=1, producer=PRODUCER, spool=str(spooled.directory))
-        assert greeting["waiting"] == 1  # for its own producer must not overtake it
+        assert greeting["waiting"] == 0  # a recorder has one of its own, and is not to wait for itself
 
     daemon.peer().close()  # it looks whenever somebody goes
 

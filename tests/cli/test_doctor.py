@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sqlite3
+import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 from sessionctl.installation import examination
 from sessiond_client import paths
 from sessiond_client.client import Client
-from tests.cli.conftest import Sessionctl
+from tests.cli.conftest import SECONDS_MAX, Sessionctl
 from tests.running import STOP_SECONDS_MAX, RunningDaemon, environ_for
 
 
@@ -139,11 +142,23 @@ def test_network_file_systems_old_databases_and_small_disks_are_told(
     assert verdicts["free space"] == "fail"
 
 
+def wait_until_synced(daemon: RunningDaemon, session: str) -> None:
+    """Return once the daemon has noted that a file is on the disk."""
+    deadline = time.monotonic() + SECONDS_MAX
+    with closing(sqlite3.connect(daemon.data_dir / "sessiond.db", isolation_level=None)) as database:
+        while not database.execute("SELECT synced_bytes FROM session WHERE ulid = ?", (session,)).fetchone()[
+            0
+        ]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_data_that_are_gone_under_a_daemon_are_told_until_it_notices_itself(
     sessionctl: Sessionctl, daemon: RunningDaemon
 ) -> None:
     peer = daemon.peer()
     session = peer.start(owner_pid=0)
+    wait_until_synced(daemon, session)  # with that it would notice
     (daemon.home / "data").rename(daemon.home / "elsewhere")  # no name in the watched directory goes
 
     found = findings(sessionctl, 1)["data directory"]

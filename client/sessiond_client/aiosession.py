@@ -28,6 +28,7 @@ from sessiond_client.wire.messages import (
     READ_LIMIT_DEFAULT,
     Appended,
     Counted,
+    End,
     EndReason,
     Labelled,
     NewEvent,
@@ -219,10 +220,13 @@ class AsyncRecorder:
         wait = partial(self.recorder.flush, timeout=timeout)
         await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
 
-    async def close(self, *, timeout: float = CLOSE_SECONDS) -> None:
+    async def close(
+        self, *, timeout: float = CLOSE_SECONDS, room_seconds: float = 0.0, end: End | None = None
+    ) -> None:
         """Deliver the rest and stop; see `Recorder.close`."""
+        close = partial(self.recorder.close, timeout=timeout, room_seconds=room_seconds, end=end)
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(partial(self.recorder.close, timeout=timeout))
+            await anyio.to_thread.run_sync(close)
 
     async def __aenter__(self) -> Self:
         return self

@@ -20,8 +20,8 @@ from sessiond.storage.catalog import last_position
 from sessiond.storage.database import rows
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
+from sessiond.storage.event_rows import INSERT_EVENT
 from sessiond.storage.file_reading import FileReading, amend_of, called_in
-from sessiond.storage.transaction import INSERT_EVENT
 from sessiond.storage.view import View
 from sessiond_client.wire.lines import FooterLine
 from sessiond_client.wire.messages import Session

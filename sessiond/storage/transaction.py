@@ -7,7 +7,6 @@ is refused and changes nothing; so a batch commits whatever its refused members 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any
 
 import apsw
@@ -20,6 +19,7 @@ from sessiond.storage.amendments import Amendments
 from sessiond.storage.arrivals import Arrivals
 from sessiond.storage.catalog import being_moved, get_session
 from sessiond.storage.database import rows
+from sessiond.storage.event_rows import EventRows
 from sessiond.storage.names import Names
 from sessiond.storage.operations import (
     AbandonAdopted,
@@ -43,7 +43,6 @@ from sessiond_client.wire.messages import PRODUCER_WINDOW, EndReason, ErrorCode,
 RECEIPTS_SWEEP_EVERY = 256
 """Receipts that left a producer's window are deleted each time its `n` passes a multiple of this."""
 
-INSERT_EVENT = "INSERT INTO event (id, session_id, seq, kind, at, line) VALUES (?, ?, ?, ?, ?, ?)"
 INSERT_RECEIPT = """
     INSERT OR REPLACE INTO receipt (producer, n, session, first, last, at) VALUES (?, ?, ?, ?, ?, ?)
 """
@@ -76,7 +75,7 @@ class Transaction:
         self.touched: dict[str, SessionState] = {}
         self.producers: set[str] = set()
         self._buried: set[str] = set()
-        self._events: list[tuple[int, int, int, str, int, str]] = []
+        self._rows = EventRows()
         self._receipts: dict[tuple[str, int], tuple[Any, ...]] = {}
         self._amendments = Amendments(self, connection, names)
         self._arrivals = Arrivals(self, connection, names, clock)
@@ -88,7 +87,7 @@ class Transaction:
     @property
     def event_count(self) -> int:
         """How many events the batch adds."""
-        return len(self._events)
+        return self._rows.count
 
     def apply(self, operation: Operation) -> Outcome:
         """What comes of one operation; a refusal is returned, not raised."""
@@ -113,9 +112,8 @@ class Transaction:
             return refusal
 
     def write(self) -> None:
-        """Bring the collected rows to the database, a statement a kind and not a statement an event."""
-        if self._events:
-            self._connection.executemany(INSERT_EVENT, self._events)
+        """Bring the collected rows to the database, all of one table together."""
+        self._rows.write(self._connection)
         if self._receipts:
             self._connection.executemany(INSERT_RECEIPT, self._receipts.values())
             self._sweep_receipts()
@@ -180,7 +178,7 @@ class Transaction:
 
     def add(self, state: SessionState, encoded: encoding.EncodedEvents) -> None:
         """Add the next events of a session, to its rows and to its file."""
-        lines = encoded.data.decode().split("\n")  # one more, empty, which zip leaves out
+        lines = encoded.data.decode().split("\n")  # and an empty one
         self.add_rows(state.row_id, state.next_seq, encoded.kinds, encoded.times, lines)
         state.add(encoded)
 
@@ -188,11 +186,8 @@ class Transaction:
         self, row_id: int, first: int, kinds: Sequence[str], times: Sequence[int], lines: Sequence[str]
     ) -> None:
         """Add consecutive events of a session to its rows alone."""
-        count = len(kinds)
-        positions = range(self.next_position, self.next_position + count)
-        seqs = range(first, first + count)
-        self._events += zip(positions, repeat(row_id), seqs, kinds, times, lines, strict=False)
-        self.next_position += count
+        self._rows.add(self.next_position, row_id, first, kinds, times, lines)
+        self.next_position += len(kinds)
 
     def _check_append(self, operation: AppendEvents, state: SessionState) -> None:
         if state.status is not Status.RECORDING:

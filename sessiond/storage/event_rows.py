@@ -17,11 +17,12 @@ TIME_DIGITS = 20
 """As many as any time has that the database can hold, with its sign."""
 
 INSERT_RUN = """
-    INSERT INTO event (id, session_id, seq, kind, at, line)
+    INSERT OR FAIL INTO event (id, session_id, seq, kind, at, line)
     SELECT ?1 + rowid, ?2, ?3 + rowid, ?4, CAST(substr(?5, ?6 * (rowid - 1) + 1, ?6) AS INTEGER), value
     FROM carray(?7)
 """
-"""`rowid` counts from 1. SQLite takes the lines from an array, and the times, which may differ, from digits
+"""A failure ends the whole transaction, so SQLite need not be able to undo the run alone (OR FAIL). `rowid`
+counts from 1. SQLite takes the lines from an array, and the times, which may differ, from digits
 that are equally wide: so all of it happens without Python, and the daemon's other threads go on meanwhile."""
 
 RUN_EVENTS_MIN = 4
@@ -86,8 +87,9 @@ class EventRows:
         self._single += zip(ids, repeat(session_id), seqs, kinds, times, lines, strict=False)
 
     def write(self, connection: apsw.Connection) -> None:
-        """Insert all that was added. Raises apsw.Error."""
-        for part in self._parts:
+        """Insert all that was added, and let go of it. Raises apsw.Error."""
+        parts, self._parts, self._single = self._parts, [], None
+        for part in parts:
             if isinstance(part, Run):
                 part.insert(connection)
             else:

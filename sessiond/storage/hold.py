@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sessiond.errors import DataGone
+from sessiond.errors import DataGone, StorageFailed
 from sessiond.storage.directory import DATABASE_NAME
 from sessiond.storage.files import SessionFiles
 
@@ -19,7 +19,10 @@ _BY_NAME = getattr(os, "O_PATH", 0)
 
 
 class Hold:
-    """The names in one data directory that must stay what they are while a daemon writes there."""
+    """The names in one data directory that must stay what they are while a daemon writes there.
+
+    Raises DataGone if they are not even there, and StorageFailed if they cannot be opened.
+    """
 
     def __init__(self, data_dir: Path, session_files: SessionFiles) -> None:
         self.data_dir = data_dir
@@ -30,8 +33,13 @@ class Hold:
         self._stores: list[tuple[int, Path]] = []
         self.require_in_place()
         if _BY_NAME:
-            flags = _BY_NAME | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._stores = [(os.open(path, flags), path) for path in stores]
+            try:
+                for path in stores:
+                    descriptor = os.open(path, _BY_NAME | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    self._stores.append((descriptor, path))
+            except OSError as error:
+                self.close()
+                raise StorageFailed("taking hold of the data", error) from error
 
     def require_linked(self) -> None:
         """Raises DataGone if the database or its log has no name any more: two calls of the system."""

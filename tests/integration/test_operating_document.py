@@ -76,7 +76,7 @@ def test_the_files_in_the_data_directory_are_documented(name: str) -> None:
 def test_when_the_daemon_only_reads_is_documented() -> None:
     assert {1: "first", 2: "second", 3: "third"}[
         FAILURES_MAX
-    ] + f" failure within {WINDOW_SECONDS:.0f} s" in DOCUMENT
+    ] + f" failure of the disk itself within {WINDOW_SECONDS:.0f} s" in DOCUMENT
     assert f"After {READ_ONLY_SECONDS:.0f} s the daemon exits with 70" in DOCUMENT
     assert f"`$XDG_RUNTIME_DIR/sessiond/{FILE_NAME}`" in [row[0] for row in rows("Path")]
 

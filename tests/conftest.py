@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prepared import Preparation, PreparedDaemon
 from tests.running import RunningDaemon
 
 
@@ -35,13 +36,21 @@ def home() -> Iterator[Path]:
         yield Path(directory)
 
 
+@pytest.fixture(scope="session")
+def preparation() -> Iterator[Preparation]:
+    """What daemons are forked from."""
+    preparation = Preparation()
+    yield preparation
+    preparation.close()
+
+
 @pytest.fixture
-def start_daemon(home: Path) -> Iterator[Callable[[], RunningDaemon]]:
+def start_daemon(home: Path, preparation: Preparation) -> Iterator[Callable[[], RunningDaemon]]:
     """Starts daemons on the same data directory and socket; those still running are killed at the end."""
     started: list[RunningDaemon] = []
 
     def start() -> RunningDaemon:
-        daemon = RunningDaemon(home)
+        daemon = PreparedDaemon(home, preparation)
         started.append(daemon)
         return daemon
 

@@ -122,6 +122,7 @@ def check_library(version: str | None = None) -> None:
         )
 
 
+@cache  # read once at the start: later there may be no descriptor to read them with
 def migrations() -> list[str]:
     """The schema as ordered scripts; the script at index i leads to schema i + 1."""
     folder = files("sessiond.storage") / "schema"
@@ -156,7 +157,6 @@ def lacking(connection: apsw.Connection, scripts: list[str]) -> list[str]:
     return []
 
 
-@cache
 def schema_version() -> int:
     """The schema that this version reads and writes."""
     return len(migrations())

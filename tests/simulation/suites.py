@@ -69,9 +69,11 @@ def quietly() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     sys.unraisablehook = lambda _: None
     gc.disable()
+    gc.freeze()  # what there was before is not looked at again with every seed
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.enable()
         logging.disable(before[0])
         sys.unraisablehook = before[1]

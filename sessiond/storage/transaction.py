@@ -369,7 +369,9 @@ class Transaction:
         )
 
     def _mark_synced(self, operation: MarkSynced) -> None:
+        # A mark that had to wait may come after a repair, which knows more.
         self._connection.execute(
-            "UPDATE session SET synced_bytes = ?, synced_seq = ?, sealed = ? WHERE ulid = ?",
+            "UPDATE session SET synced_bytes = ?1, synced_seq = ?2, sealed = ?3"
+            " WHERE ulid = ?4 AND sealed = 0 AND synced_bytes <= ?1",
             (operation.size, operation.seq, operation.sealed, operation.session),
         )

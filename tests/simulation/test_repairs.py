@@ -109,6 +109,22 @@ def test_a_disk_that_fills_up_while_a_file_is_mended_ends_nobody() -> None:
     assert machine.disk.faults_met > 5
 
 
+def test_a_mark_that_had_to_wait_does_not_undo_what_a_repair_noted_since() -> None:
+    machine = working(START)
+    machine.commit([APPEND])
+    machine.sync()
+    machine.store._lagging.add(SESSION)
+    machine.commit([END])
+    machine.lagging = machine.store.lagging
+    machine.mend()
+
+    machine.mark()
+
+    assert rows(machine.directory.database.connection, "SELECT sealed FROM session") == [(1,)]
+    machine.calm_down()
+    assert machine.is_quiet()
+
+
 @pytest.mark.parametrize("seed", range(4))  # how much of it is lost
 def test_a_file_whose_sync_failed_is_not_marked_as_synced_by_the_next_sync(seed: int) -> None:
     machine = working(START)

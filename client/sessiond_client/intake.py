@@ -15,6 +15,10 @@ QUEUE_BYTES_MAX = 8 * 1024 * 1024
 QUEUE_EVENTS_MAX = 64 * 1024
 """How much waits in memory to be sent; with more than that, `put` waits."""
 
+SMALL_EVENTS = 256
+SMALL_BYTES = 64 * 1024
+"""While appends are on their way, a queue smaller than this may wait and grow."""
+
 
 class Intake:
     """A queue of encoded events. `wake` is called when the sending thread has something to look at."""
@@ -43,10 +47,11 @@ class Intake:
             self._check_open()
             if not self._has_room(event) and not self._wait_for_room(event, seconds):
                 return False
+            was_small = self.is_small
             self._events.append(event)
             self._bytes += len(event)
             self.recorded += 1
-            wake = self._wake_wanted
+            wake = self._wake_wanted or (was_small and not self.is_small)
             self._wake_wanted = False
         if wake:
             self._wake()
@@ -100,9 +105,9 @@ class Intake:
         return self._taken
 
     @property
-    def queued(self) -> tuple[int, int]:
-        """How many events are in the queue, and their bytes."""
-        return len(self._events), self._bytes
+    def is_small(self) -> bool:
+        """Whether the queue makes a small append; once it does not, the sending thread is woken."""
+        return len(self._events) < SMALL_EVENTS and self._bytes < SMALL_BYTES
 
     @property
     def starved(self) -> bool:

@@ -30,9 +30,7 @@ IN_FLIGHT_BYTES_MAX = 8 * 1024 * 1024
 """How much is sent ahead of the acknowledgements."""
 
 SMALL_IN_FLIGHT_MAX = 2
-SMALL_EVENTS = 256
-SMALL_BYTES = 64 * 1024
-"""With two appends on their way, a queue smaller than this waits and grows: fewer, larger appends."""
+"""With so many appends on their way, a small queue waits and grows: fewer, larger appends."""
 
 STALL_SECONDS = 1.0
 """A daemon that acknowledges nothing for so long counts as away: a full queue is spilled then."""
@@ -257,10 +255,7 @@ class Sender:
         return batch
 
     def _worth_sending(self) -> bool:
-        if len(self._in_flight) < SMALL_IN_FLIGHT_MAX or self._intake.closing:
-            return True
-        events, size = self._intake.queued
-        return events >= SMALL_EVENTS or size >= SMALL_BYTES
+        return len(self._in_flight) < SMALL_IN_FLIGHT_MAX or self._intake.closing or not self._intake.is_small
 
     def _take(self) -> Batch | None:
         """Number the oldest events of the queue."""

@@ -115,11 +115,13 @@ def test_many_appends_are_on_their_way_at_once_but_no_more_than_the_limit(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sessiond_client.sender.BATCH_EVENTS_MAX", 1)
-    full, go_on = threading.Event(), threading.Event()
+    begun, full, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def collect_and_answer(conversation: Conversation) -> None:
         conversation.welcome()
-        waiting = [conversation.receive() for _ in range(16)]
+        waiting = [conversation.receive() for _ in range(2)]
+        begun.set()
+        waiting += [conversation.receive() for _ in range(14)]
         full.set()
         go_on.wait(30)
         for append in waiting:
@@ -127,8 +129,10 @@ def test_many_appends_are_on_their_way_at_once_but_no_more_than_the_limit(
         conversation.serve_appends()
 
     with ScriptedPeer(socket_path, collect_and_answer), recorder(socket_path) as record:
-        for _ in range(40):
+        for number in range(42):
             record("output", LINE * 10)
+            if number == 2:  # with two on their way the third waits for more
+                assert begun.wait(30)
 
         assert full.wait(30)
         assert record._sender._protocol.unanswered == 16

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.terminal import Terminal
-from tests.running import RunningDaemon
+from tests.running import RunningDaemon, environ_for
 
 SESSIONCTL = [sys.executable, "-P", "-m", "sessionctl"]
 SECONDS_MAX = 60
@@ -68,6 +69,18 @@ class Sessionctl:
         result = self("show", "--raw", session)
         assert result.returncode == 0, result
         return result.stdout
+
+
+@pytest.fixture
+def alone(home: Path) -> Sessionctl:
+    """`sessionctl` where no daemon runs and none may be started."""
+    return Sessionctl(environ_for(home))
+
+
+@pytest.fixture
+def spool(home: Path) -> Path:
+    """Where requests wait while no daemon can be reached."""
+    return home / "state" / "sessiond" / "spool"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from tests.checker import check
 from tests.cli.conftest import SESSIONCTL, Sessionctl
 from tests.crash.mounts import memory_disk
-from tests.running import RunningDaemon, environ_for
+from tests.running import RunningDaemon
 
 MEMORY_BYTES = 8 * 1024 * 1024
 LINES = 300
@@ -23,17 +23,6 @@ WAIT_SECONDS_MAX = 60
 
 WRITER = f"for i in range({LINES}): print(i, '.' * 3000, flush=True)"
 """More than a log of SQLite has room for where the disk is full."""
-
-
-@pytest.fixture
-def alone(home: Path) -> Sessionctl:
-    """`sessionctl` where no daemon runs and none may be started."""
-    return Sessionctl(environ_for(home))
-
-
-@pytest.fixture
-def spool(home: Path) -> Path:
-    return home / "state" / "sessiond" / "spool"
 
 
 @contextmanager

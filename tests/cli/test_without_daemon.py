@@ -11,20 +11,9 @@ import pytest
 
 from tests.checker import check, texts
 from tests.cli.conftest import Sessionctl
-from tests.running import RunningDaemon, environ_for
+from tests.running import RunningDaemon
 
 SESSION = "01M7YXD1KGXQK2AAA9C3V1686V"
-
-
-@pytest.fixture
-def alone(home: Path) -> Sessionctl:
-    """`sessionctl` where no daemon runs and none may be started."""
-    return Sessionctl(environ_for(home))
-
-
-@pytest.fixture
-def spool(home: Path) -> Path:
-    return home / "state" / "sessiond" / "spool"
 
 
 def test_a_script_goes_on_and_its_session_is_there_once_a_daemon_comes(

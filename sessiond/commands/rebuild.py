@@ -156,7 +156,7 @@ def _mended(directory: DataDirectory, ulids: list[str], progress: Progress) -> I
                 yield from ((found, False) for found in compared.faults if found not in left)
                 yield from ((found, True) for found in left)
         if not ulids:
-            yield from ((found, False) for found in mending.state())
+            yield from ((found, False) for found in mending.rest())
             yield from ((found, True) for found in mending.checking.directory_faults())
     except (*CORRUPTION, apsw.SQLError) as error:
         message = f"SQLite finds: {error}"

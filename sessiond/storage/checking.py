@@ -27,6 +27,7 @@ from sessiond.storage.directory import DATABASE_NAME
 from sessiond.storage.faults import Cure, FaultCode, fault, path_text
 from sessiond.storage.file_reading import FileReading
 from sessiond.storage.files import SUFFIX, SessionFiles
+from sessiond.storage.orphans import orphaned, wrong_receipts
 from sessiond.storage.state_file import State, StateFile, stored_state
 from sessiond_client.wire.messages import Fault
 
@@ -124,6 +125,12 @@ class Checking:
         """Rows that are no session's, files of sessions that the database does not know, and state.ndjson."""
         for (row_id,) in rows(self._connection, _LOST):
             yield self._unreadable(f"row {row_id} does not say of which session it is, or where that is kept")
+        if orphans := orphaned(self._connection):
+            message = f"there are {', '.join(orphans)} of sessions that are gone"
+            yield fault(FaultCode.ROWS_ORPHANED, self._database_path, message, Cure.DATABASE)
+        if receipts := wrong_receipts(self._connection):
+            message = f"there are receipts, {len(receipts)} in all, for events that are not there"
+            yield fault(FaultCode.RECEIPTS_DIFFER, self._database_path, message, Cure.RECEIPTS)
         yield from self._unknown_files()
         for _ in range(STATE_LOOKS_MAX if self._is_live else 1):
             found = self._state_fault()

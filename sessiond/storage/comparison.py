@@ -180,8 +180,8 @@ class _Comparison:
                 self._path = proper(self._ulid)
                 self._note(FaultCode.FILE_MISSING, "the file is missing")
             return
-        if view.unsettled or not view.sealed:
-            return
+        if view.unsettled or (not view.sealed and view.shelf == "trashed"):
+            return  # it is on its way
         if self._path != proper(self._ulid):
             where = "in the trash" if view.shelf == "trashed" else "not in the trash"
             self._note(FaultCode.FILE_MISPLACED, f"the session is {where}, its file is elsewhere")
@@ -278,6 +278,9 @@ class _Comparison:
             self._row_faults[FaultCode.COUNTS_DIFFER] = (
                 f"events, commands and bytes are {found}, the row of the session says {stored}"
             )
+        if view.has_surplus:
+            surplus = "there are events with a seq that the session has not come to"
+            self._row_faults[FaultCode.EVENTS_SURPLUS] = surplus
         if view.has_ended and self._digest.hexdigest() != session.digest:
             self._row_faults[FaultCode.DIGEST_DIFFERS] = "the events do not give the digest of the session"
         self._check_name(view)
@@ -331,7 +334,9 @@ class _Comparison:
         if cure is Cure.NONE:
             return cure
         if code is FaultCode.FILE_MISPLACED:
-            return Cure.PLACE
+            return Cure.PLACE if view.sealed else Cure.START
+        if code is FaultCode.FILE_TWICE and not view.sealed:
+            return Cure.FILE
         if view.sealed and self._file_is_newer(view):
             return Cure.ROWS
         looked_at = offset is None or offset >= view.synced_bytes or self._size < view.synced_bytes

@@ -22,6 +22,9 @@ class FaultCode(StrEnum):
     DATABASE_MISSING = "database_missing"
     DATABASE_DAMAGED = "database_damaged"
     EVENTS_MISSING = "events_missing"
+    EVENTS_SURPLUS = "events_surplus"
+    ROWS_ORPHANED = "rows_orphaned"
+    RECEIPTS_DIFFER = "receipts_differ"
     ROW_DIFFERS = "row_differs"
     COUNTS_DIFFER = "counts_differ"
     DIGEST_DIFFERS = "digest_differs"
@@ -57,6 +60,9 @@ class Cure(StrEnum):
     PLACE = "place"
     """The session, or its file, goes to the trash, where the other one is."""
 
+    RECEIPTS = "receipts"
+    """The receipts are dropped."""
+
     STATE = "state"
     """state.ndjson is set aside and written anew."""
 
@@ -80,6 +86,7 @@ _REPAIRS = {
     " takes them",
     Cure.STATE: "`sessiond rebuild --mend` writes the file anew from the database, and keeps this one in the"
     " quarantine",
+    Cure.RECEIPTS: "`sessiond rebuild --mend` drops them, so that what is sent again is stored",
     Cure.DATABASE: "`sessiond rebuild` sets the database aside and builds it anew from the files",
     Cure.BEFORE: "the next start of the daemon takes what stands before this into a new database, and keeps"
     " the rest in the quarantine",

@@ -21,6 +21,7 @@ from sessiond.storage.file_reading import FileReading
 from sessiond.storage.files import replace_file
 from sessiond.storage.joint import Joint
 from sessiond.storage.old_database import OldDatabase
+from sessiond.storage.orphans import drop_receipts, wrong_receipts
 from sessiond.storage.taking import mark_whole, take_rows
 from sessiond.storage.view import View, take_view, whole_file
 from sessiond_client.wire.messages import Fault
@@ -55,10 +56,13 @@ class Mending:
                 raise not_found(ulid)
             yield ulid, compared
 
-    def state(self) -> list[Fault]:
-        """Write state.ndjson anew if it does not say what the database says; returns what was wrong."""
-        found = [it for it in self.checking.directory_faults() if it.code == FaultCode.STATE_DIFFERS]
-        if found:
+    def rest(self) -> list[Fault]:
+        """Write state.ndjson anew if it does not say what the database says, and drop receipts of events that
+        are not there; returns what was wrong."""
+        codes = (FaultCode.RECEIPTS_DIFFER, FaultCode.STATE_DIFFERS)
+        found = [it for it in self.checking.directory_faults() if it.code in codes]
+        drop_receipts(self._connection, wrong_receipts(self._connection))
+        if any(it.code == FaultCode.STATE_DIFFERS for it in found):
             if self._disk.file_size(self._state_file.path) is not None:
                 self._keep_old(self._state_file.path)
             size = self._state_file.renew(self._connection, self._clock)

@@ -23,7 +23,7 @@ from sessiond.storage.settling import remove_settled_backups
 from sessiond.storage.state_file import StateFile
 from sessiond.storage.surplus import digest_of, take_surplus
 from sessiond.storage.tail import Alike, Tail
-from sessiond.storage.taking import is_newer, take_rows
+from sessiond.storage.taking import footer_at_end, is_newer, take_rows
 from sessiond.storage.unknown import take_unknown
 from sessiond.storage.unsealed import Unsealed, expected, missing, unsealed
 from sessiond.storage.view import take_view
@@ -115,16 +115,26 @@ class Recovery:
             yield
 
     def _look_into_trash(self) -> None:
-        """Only a database older than the files does not know that one is in the trash."""
+        """Only a database older than the files does not know that one is in the trash.
+
+        A file without a footer never goes there: it was moved by hand, and is fetched when it is mended.
+        """
         # A session that was restored is unsettled: its file is still on the way out.
         sql = "SELECT ulid FROM session WHERE sealed = 0 AND unsettled = 0 AND shelf = 'kept'"
         for (ulid,) in rows(self._connection, sql):
-            if self._is_in_trash(ulid):
+            if self._is_in_trash(ulid) and self._has_footer(self._files.trash_path(ulid)):
                 self._mark_trashed(ulid)
 
     def _is_in_trash(self, ulid: str) -> bool:
         size = self._disk.file_size
         return size(self._files.path(ulid)) is None and size(self._files.trash_path(ulid)) is not None
+
+    def _has_footer(self, path: Path) -> bool:
+        try:
+            return footer_at_end(self._disk, path) is not None
+        except OSError as error:  # it says so again, and counts, when it is mended
+            logger.error("file cannot be read", extra={"path": str(path), "reason": str(error)})  # noqa: TRY400
+            return False
 
     def _mark_trashed(self, ulid: str) -> None:
         """The session is in the trash; its file follows."""

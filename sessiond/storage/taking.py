@@ -142,7 +142,7 @@ def _row_taker(connection: apsw.Connection, row_id: int) -> Callable[[int, str, 
 
 def _take_counts(connection: apsw.Connection, row_id: int, reading: FileReading) -> None:
     sequence = reading.sequence
-    sql = "DELETE FROM event WHERE session_id = ? AND seq >= ?"
+    sql = "DELETE FROM event WHERE session_id = ? AND (seq >= ? OR seq < 0)"
     connection.execute(sql, (row_id, sequence.next_seq))
     connection.execute(
         "UPDATE session SET next_seq = ?, command_count = ?, byte_count = ?, last_event_at = ?,"

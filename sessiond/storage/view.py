@@ -21,7 +21,9 @@ PAGE_BYTES_MAX = 1024 * 1024
 """A page of rows ends with the one that reaches either; so much is in memory at once, and one line more."""
 
 _VIEW = """
-    SELECT id, shelf, header, synced_bytes, sealed, amend_bytes, unsettled FROM session
+    SELECT id, shelf, header, synced_bytes, sealed, amend_bytes, unsettled,
+        EXISTS (SELECT 1 FROM event WHERE session_id = session.id AND seq >= next_seq)
+        OR EXISTS (SELECT 1 FROM event WHERE session_id = session.id AND seq < 0) FROM session
     WHERE ulid = ? AND shelf IN ('kept', 'trashed')
 """
 _PAGE = """
@@ -40,7 +42,8 @@ class EventRow(NamedTuple):
 
 
 class View(NamedTuple):
-    """A session that is kept or in the trash. `amends` are its amend lines, and where each begins."""
+    """A session that is kept or in the trash. `amends` are its amend lines, and where each begins;
+    `has_surplus`: there are events whose seq it has not come to."""
 
     row_id: int
     shelf: str
@@ -49,6 +52,7 @@ class View(NamedTuple):
     sealed: bool
     amend_bytes: int
     unsettled: bool
+    has_surplus: bool
     session: Session
     amends: list[tuple[int, bytes]]
 
@@ -95,12 +99,11 @@ def _view(connection: apsw.Connection, ulid: str) -> View | None:
     found = rows(connection, _VIEW, (ulid,))
     if not found or not isinstance(found[0][2], str) or not all(isinstance(it, int) for it in found[0][3:]):
         raise RowDamaged("it does not say what file the session has")
-    row_id, shelf, header, synced_bytes, sealed, amend_bytes, unsettled = found[0]
+    row_id, shelf, header, synced_bytes, sealed, amend_bytes, unsettled, has_surplus = found[0]
     sql = "SELECT position, CAST(line AS BLOB) FROM amend WHERE session_id = ? ORDER BY position"
     amends = rows(connection, sql, (row_id,))
-    return View(
-        row_id, shelf, header, synced_bytes, bool(sealed), amend_bytes, bool(unsettled), session, amends
-    )
+    flags = bool(unsettled), bool(has_surplus)
+    return View(row_id, shelf, header, synced_bytes, bool(sealed), amend_bytes, *flags, session, amends)
 
 
 def event_pages(connection: apsw.Connection, row_id: int, end: int) -> Iterator[list[EventRow]]:

@@ -107,7 +107,7 @@ def mend(path: Path) -> None:
     with opened(path) as (directory, _):
         mending = Mending(directory, Clock())
         list(mending.sessions())
-        mending.state()
+        mending.rest()
 
 
 def copied(pattern: Path, target: Path) -> Path:

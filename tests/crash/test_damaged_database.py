@@ -204,7 +204,7 @@ def mended(path: Path) -> None:
     with opened(path) as (directory, _):
         mending = Mending(directory, Clock())
         list(mending.sessions())
-        mending.state()
+        mending.rest()
     settle(path)
 
 

@@ -21,7 +21,7 @@ from sessiond.storage.files import SessionFiles
 from sessiond.storage.rebuilding import rebuild
 from sessiond_client.wire.messages import Fault, List, Read
 from tests import checker
-from tests.crash.damaged import OPEN, SEALED, commit, ended, faults, make, mend, opened, started
+from tests.crash.damaged import OPEN, SEALED, appended, commit, ended, faults, make, mend, opened, started
 from tests.running import ROOT
 
 STRANGER = "01ARZ3NDEKTSV4RRFFQ69G5FZZ"
@@ -50,12 +50,12 @@ def in_file(ulid: str, old: bytes, new: bytes) -> Callable[[Path], None]:
     return damage
 
 
-def moved(path: Path) -> None:
-    (path / "sessions" / f"{SEALED}.ndjson").rename(path / "trash" / f"{SEALED}.ndjson")
+def moved(path: Path, ulid: str = SEALED) -> None:
+    (path / "sessions" / f"{ulid}.ndjson").rename(path / "trash" / f"{ulid}.ndjson")
 
 
-def twice(path: Path) -> None:
-    (path / "trash" / f"{SEALED}.ndjson").write_bytes((path / "sessions" / f"{SEALED}.ndjson").read_bytes())
+def twice(path: Path, ulid: str = SEALED) -> None:
+    (path / "trash" / f"{ulid}.ndjson").write_bytes((path / "sessions" / f"{ulid}.ndjson").read_bytes())
 
 
 def link(path: Path) -> None:
@@ -87,6 +87,7 @@ class Case(NamedTuple):
 
 OF_SEALED = "(SELECT id FROM session WHERE ulid = '{sealed}')"
 OF_OPEN = "(SELECT id FROM session WHERE ulid = '{open}')"
+INTO_EVENT = "INSERT INTO event (id, session_id, seq, kind, at, line)"
 CASES = {
     "no file": Case(lambda p: (p / "sessions" / f"{SEALED}.ndjson").unlink(), {"file_missing"}, "--session"),
     "no file of an open session": Case(
@@ -95,6 +96,8 @@ CASES = {
     "a link": Case(link, {"file_unreadable"}, "--session"),
     "in the trash": Case(moved, {"file_misplaced"}, "puts both into the trash"),
     "also in the trash": Case(twice, {"file_twice"}, "--session"),
+    "in the trash while it records": Case(lambda p: moved(p, OPEN), {"file_misplaced"}, "next start"),
+    "also in the trash while it records": Case(lambda p: twice(p, OPEN), {"file_twice"}, "--session"),
     "unknown": Case(unknown, {"file_unknown"}, "next start"),
     "header": Case(in_file(SEALED, b"sealed", b"Sealed"), {"header_differs"}, "--session"),
     "footer": Case(in_file(SEALED, b"completed", b"Completed"), {"footer_differs"}, "--session"),
@@ -157,9 +160,29 @@ CASES = {
         {"beginning_differs"},
         "rows of the",
     ),
+    "event at the next seq": Case(
+        sql(f"{INTO_EVENT} SELECT 900 + id, id, next_seq, 'note', 1, '{{{{}}}}' FROM session"),
+        {"events_surplus"},
+        "rows of the",
+    ),
+    "event before the first": Case(
+        sql(f"{INTO_EVENT} SELECT 900 + id, id, -5, 'note', 1, '{{{{}}}}' FROM session"),
+        {"events_surplus"},
+        "rows of the",
+    ),
+    "receipt": Case(
+        sql("INSERT INTO receipt SELECT 'p', id, ulid, 0, next_seq, 1 << 62 FROM session"),
+        {"receipts_differ"},
+        "--mend",
+    ),
     "milestone": Case(state(b'"9"'), {"state_differs"}, "--mend"),
     "short state": Case(state(b""), {"state_differs"}, "next start"),
 }
+
+
+def shelves(path: Path) -> dict[str, str]:
+    with closing(open_reader(path / "sessiond.db")) as connection:
+        return dict(connection.execute("SELECT ulid, shelf FROM session"))
 
 
 @pytest.fixture
@@ -187,6 +210,10 @@ def test_a_fault_is_found_says_what_mends_it_and_is_mended_by_that(path: Path, c
     assert faults(path) == []
     checker.check(path)
     mended = checker.lines_in_database(path)
+    assert [shelves(path)[ulid] for ulid in (SEALED, OPEN)] == [
+        "trashed" if damage is moved else "kept",
+        "kept",
+    ]
     assert mended[SEALED] == lines[SEALED]
     assert len(mended[OPEN]) == len(lines[OPEN])
 
@@ -246,6 +273,43 @@ def test_a_line_that_is_no_text_is_a_fault_of_its_session_and_is_read_by_nobody(
         compared = Checking(path, connection, SessionFiles(path, Disk()), is_live=True).compare(SEALED)
     assert compared is not None
     assert "row_differs" in {each.code for each in compared.faults}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        INTO_EVENT + " VALUES (900, {owner}, 0, 'note', 1, '{{{{}}}}')",
+        "INSERT INTO tag VALUES ({owner}, 'x', 0)",
+        "INSERT INTO label VALUES ('x', {owner})",
+        "INSERT INTO amend VALUES ({owner}, 5, '{{{{}}}}')",
+    ],
+)
+@pytest.mark.parametrize("owner", [0, 3])
+def test_rows_of_a_session_that_is_gone_are_told_and_the_next_one_does_not_stumble_over_them(
+    path: Path, statement: str, owner: int
+) -> None:
+    lines = checker.lines_in_database(path)
+    sql(statement.format(owner=owner))(path)
+
+    assert [each.code for each in faults(path)] == ["rows_orphaned"]
+    if owner:
+        with opened(path) as (_, store):
+            commit(store, started(STRANGER, "next"), appended(STRANGER, "one"))
+        assert faults(path) == []
+    rebuild(path, Clock(), lambda *_: None)
+    assert faults(path) == []
+    assert {ulid: each for ulid, each in checker.lines_in_database(path).items() if ulid != STRANGER} == lines
+
+
+def test_a_session_whose_row_alone_is_gone_is_taken_in_by_the_next_start(path: Path) -> None:
+    lines = checker.lines_in_database(path)
+    sql("DELETE FROM session WHERE ulid = '{open}'")(path)
+
+    with opened(path):
+        pass
+
+    assert faults(path) == []
+    assert checker.lines_in_database(path) == lines
 
 
 @pytest.mark.parametrize("column", ["ulid", "shelf"])
@@ -373,8 +437,6 @@ def test_what_lies_about_is_told_and_is_no_fault(path: Path) -> None:
 
 
 def test_a_file_is_compared_page_by_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.crash.damaged import appended
-
     largest = 0
 
     class Watched(Disk):

@@ -21,6 +21,7 @@ from sessiond.storage.database import (
     migrations,
     opened_at_rest,
     require_file,
+    require_version,
     rows,
 )
 from sessiond.storage.directory import DATABASE_NAME
@@ -300,9 +301,9 @@ def _has_schema(path: Path, connection: apsw.Connection) -> bool:
     known = len(migrations())
     if found > known:
         raise SchemaIsNewer(path, found, known)
+    if found < known:
+        require_version(connection, found)
     if found == 0:
-        if rows(connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
-            raise apsw.CorruptError("it has tables, and no schema")
         return False
     if found < known:
         raise StartupRefused(

@@ -60,6 +60,10 @@ _COLUMNS = """
     SELECT CAST('column ' || made.name || '.' || has.name AS BLOB)
     FROM sqlite_schema AS made, pragma_table_xinfo(made.name) AS has WHERE made.type = 'table'
 """
+_FACTS = """
+    SELECT CAST('fact ' || name || CASE typeof(value) WHEN 'integer' THEN ' (a number)' ELSE '' END AS BLOB)
+    FROM fact
+"""
 
 
 class SchemaIsNewer(StartupRefused):
@@ -140,21 +144,43 @@ def expect_any_line(connection: apsw.Connection) -> None:
     connection.create_scalar_function("->>", lambda *_: None, 2, deterministic=True)
 
 
+def _made_by(scripts: list[str]) -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    for script in scripts:
+        connection.execute(script)
+    return connection
+
+
 def lacking(connection: apsw.Connection, scripts: list[str]) -> list[str]:
     """What a database has after these scripts and this one has not: tables, indexes, columns, single facts.
 
     Raises apsw.Error.
     """
-    with closing(apsw.Connection(":memory:")) as pattern:
-        for script in scripts:
-            pattern.execute(script)
+    with closing(_made_by(scripts)) as pattern:
         questions = [_NAMES, _COLUMNS]
         if rows(pattern, "SELECT 1 FROM sqlite_schema WHERE name = 'fact'"):
-            questions.append("SELECT CAST('fact ' || name AS BLOB) FROM fact")
+            questions.append(_FACTS)
         for sql in questions:
             if lacks := set(rows(pattern, sql)) - set(rows(connection, sql)):
                 return sorted(name.decode() for (name,) in lacks)
     return []
+
+
+def require_version(connection: apsw.Connection, found: int) -> None:
+    """Raises apsw.CorruptError for a database that is not of the schema that it says it is: `found`."""
+    scripts = migrations()
+    if found == 0 and rows(connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
+        raise apsw.CorruptError("it has tables, and no schema")
+    if found < 0 or (0 < found < len(scripts) and _is_later(connection, scripts[: found + 1])):
+        raise apsw.CorruptError(f"it says that it has schema {found}, and has another")
+    if lacks := lacking(connection, scripts[:found]):
+        raise apsw.CorruptError(f"it lacks {', '.join(lacks)}")
+
+
+def _is_later(connection: apsw.Connection, scripts: list[str]) -> bool:
+    """Whether a database has all that the last of these scripts adds, which it is still to be brought."""
+    with closing(_made_by(scripts[:-1])) as before:
+        return bool(lacking(before, scripts)) and not lacking(connection, scripts)
 
 
 def schema_version() -> int:
@@ -205,7 +231,7 @@ class Database:
         found: int = self.connection.execute("PRAGMA user_version").get
         if found > len(scripts):
             raise SchemaIsNewer(self.path, found, len(scripts))
-        self._require_whole(scripts[:found])
+        require_version(self.connection, found)
         if 0 < found < len(scripts):
             self._copy(self.path.with_name(f"{self.path.name}.before-schema-{len(scripts)}"))
         for number, script in enumerate(scripts[found:], found + 1):
@@ -218,12 +244,6 @@ class Database:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
-
-    def _require_whole(self, scripts: list[str]) -> None:
-        if not scripts and rows(self.connection, "SELECT 1 FROM sqlite_schema LIMIT 1"):
-            raise apsw.CorruptError("it has tables, and no schema")
-        if lacks := lacking(self.connection, scripts):
-            raise apsw.CorruptError(f"it lacks {', '.join(lacks)}")
 
     def _copy(self, target: Path) -> None:
         if self._disk.file_size(target) is not None:

@@ -327,6 +327,9 @@ def test_a_row_that_no_session_can_be_found_by_is_told(path: Path, column: str) 
     [
         "DELETE FROM fact WHERE name = 'state_bytes'", "DELETE FROM fact", "DROP TABLE event",
         "DROP TABLE receipt", "DROP INDEX session_by_name", "PRAGMA user_version = 0",
+        "PRAGMA user_version = 1", "PRAGMA user_version = -1",
+        "UPDATE fact SET value = 'abc' WHERE name = 'position_floor'",
+        "UPDATE fact SET value = 'abc' WHERE name = 'state_bytes'",
         "ALTER TABLE session DROP COLUMN hostname",
     ],
 )  # fmt: skip

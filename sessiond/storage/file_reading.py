@@ -6,6 +6,7 @@ The one rule: no more of a file is in memory than one block and one line, howeve
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,14 @@ from sessiond.clock import parse_time
 from sessiond.storage.disk import Disk
 from sessiond_client.wire.framing import LINE_BYTES_MAX
 from sessiond_client.wire.lines import FORMAT_VERSION, AmendLine, FooterLine, HeaderLine
+from sessiond_client.wire.messages import NAME_LENGTH_MAX, NAME_PATTERN, EndReason, Source, Status
 
 BLOCK_BYTES = 1024 * 1024
 FILE_LINE_BYTES_MAX = 2 * LINE_BYTES_MAX
 """A longer line is none of ours: an event comes in one line of the wire."""
+
+ENDED = frozenset(Status) - {Status.RECORDING}
+_name = re.compile(NAME_PATTERN)
 
 
 class EventFacts(Struct, tag_field="type", tag="event", kw_only=True, frozen=True, gc=False):
@@ -74,10 +79,7 @@ class Sequence:
             self.commands += 1
         else:
             kind = facts.kind
-        try:
-            at = parse_time(facts.at)
-        except (ValueError, OverflowError):
-            raise LineDamage("its time is none") from None
+        at = _require_time(facts.at)
         self.next_seq += 1
         self.byte_count += len(line) + 1
         return kind, at
@@ -93,7 +95,31 @@ def header_of(line: bytes) -> HeaderLine:
     header = _decoded(_header_decoder, line)
     if header.version != FORMAT_VERSION:
         raise LineDamage(f"its version is {header.version}")
+    if header.source not in set(Source):
+        raise LineDamage(f"its source is {header.source!r}")
+    _require_time(header.started_at)
+    for name in (header.name, *(header.previous_names or [])):
+        _require_name(name)
     return header
+
+
+def _require_name(name: str) -> None:
+    if len(name) > NAME_LENGTH_MAX or not _name.match(name):
+        raise LineDamage("its name is none")
+
+
+def _require_time(text: str) -> int:
+    try:
+        return parse_time(text)
+    except (ValueError, OverflowError):
+        raise LineDamage("its time is none") from None
+
+
+def require_end(footer: FooterLine) -> None:
+    """Raises LineDamage for a footer that does not say when a session ended, as what, and why."""
+    if footer.status not in ENDED or footer.end_reason not in set(EndReason):
+        raise LineDamage(f"no session ends as {footer.status!r}, {footer.end_reason!r}")
+    _require_time(footer.ended_at)
 
 
 def amend_of(line: bytes) -> AmendLine:
@@ -101,6 +127,8 @@ def amend_of(line: bytes) -> AmendLine:
     record = _decoded(_decoder, line)
     if not isinstance(record, AmendLine):
         raise LineDamage("it amends nothing")
+    if record.name is not None:
+        _require_name(record.name)
     return record
 
 
@@ -187,6 +215,7 @@ class FileReading:
             raise LineDamage("it comes after the footer")
         record = _decoded(_decoder, line)
         if isinstance(record, AmendLine):
+            amend_of(line)
             self.amends.append((offset, line))
         elif isinstance(record, FooterLine):
             self._finish(record)
@@ -197,6 +226,7 @@ class FileReading:
                 self._on_event(record.seq, kind, self.last_at, line)
 
     def _finish(self, footer: FooterLine) -> None:
+        require_end(footer)
         counts = (self.sequence.next_seq, self.sequence.commands)
         if (footer.event_count, footer.command_count) != counts or footer.digest != self.digest:
             raise LineDamage("its counts or its digest are not those of the events")

@@ -17,8 +17,8 @@ from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
 from sessiond.storage.catalog import last_position
 from sessiond.storage.event_rows import INSERT_EVENT
 from sessiond.storage.file_lines import PART_BYTES, well_formed
+from sessiond.storage.file_reading import LineDamage, require_end
 from sessiond_client.wire.lines import AmendLine, CommandLine, EventText, FooterLine
-from sessiond_client.wire.messages import Status
 
 BATCH_LINES_MAX = 2000
 """So many rows, or as many as make a part, are in memory before they are stored."""
@@ -138,12 +138,13 @@ def insert_tags(connection: apsw.Connection, row_id: int, tags: list[str]) -> No
 
 def _end_as(connection: apsw.Connection, row_id: int, footer: FooterLine) -> bool:
     """End a session as its footer says, if the footer's digest is that of the events."""
-    if footer.status not in set(Status) or footer.digest != digest_of(connection, row_id):
-        return False
     try:
-        store_end(connection, row_id, footer)
-    except ValueError:
+        require_end(footer)
+    except LineDamage:
         return False
+    if footer.digest != digest_of(connection, row_id):
+        return False
+    store_end(connection, row_id, footer)
     return True
 
 

@@ -20,7 +20,7 @@ from sessiond.storage.database import rows
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
 from sessiond.storage.event_rows import INSERT_EVENT
-from sessiond.storage.file_reading import FileReading, amend_of, called_in
+from sessiond.storage.file_reading import FileReading, LineDamage, amend_of, called_in, require_end
 from sessiond.storage.surplus import store_end
 from sessiond.storage.view import View
 from sessiond_client.wire.lines import FooterLine
@@ -41,7 +41,8 @@ def footer_at_end(disk: Disk, path: Path) -> FooterLine | None:
         disk.close(descriptor)
     try:
         footer = _footer_decoder.decode(tail[:-1].rpartition(b"\n")[2])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        require_end(footer)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LineDamage):
         return None
     return footer if tail.endswith(b"\n") else None
 

@@ -371,6 +371,34 @@ def test_a_database_with_nothing_in_it_is_built_anew_by_the_next_start(path: Pat
     assert checker.lines_in_database(path) == lines
 
 
+ENDS_AS_NONE = {
+    "status": (b'"status":"completed"', b'"status":"bogus"'),
+    "still recording": (b'"status":"completed"', b'"status":"recording"'),
+    "reason": (b'"end_reason":"stopped"', b'"end_reason":"bogus"'),
+    "end": (b'"footer","ended_at":"2', b'"footer","ended_at":"x2'),
+    "name": (b'"name":"sealed"', b'"name":"a/.."'),
+    "long name": (b'"name":"sealed"', b'"name":"' + b"a" * 129 + b'"'),
+    "start": (b'"started_at":"2', b'"started_at":"x2'),
+    "source": (b'"source":"app"', b'"source":"bogus"'),
+}
+
+
+@pytest.mark.parametrize("what", ENDS_AS_NONE)
+def test_a_file_that_says_what_no_session_is_does_not_bring_its_rows_in_line_with_it(
+    path: Path, what: str
+) -> None:
+    in_file(SEALED, *ENDS_AS_NONE[what])(path)
+    sql(f"UPDATE event SET line = replace(line, 'one', 'One') WHERE session_id = {OF_SEALED}")(path)
+
+    assert all("neither copy is whole" in each.repair for each in faults(path))
+    mend(path)
+    with closing(open_reader(path / "sessiond.db")) as connection:
+        session = get_session(connection, SEALED)
+
+    assert session is not None
+    assert (session.name, session.status, session.end_reason) == ("sealed", "completed", "stopped")
+
+
 def test_a_file_that_is_not_there_is_not_promised_to_the_quarantine(path: Path) -> None:
     (path / "sessions" / f"{SEALED}.ndjson").unlink()
 

@@ -259,11 +259,13 @@ class Amendments:
         found = self._shelf(ulid, SEEN)
         session = get_session(self._connection, ulid)
         if found.shelf == "trashed" and session is not None:
-            name = self._names.allot(session.name)
+            name, previous = self._names.allot(session.name), session.previous_names
+            if name != session.name:
+                previous = [*previous, session.name][-PREVIOUS_NAMES_MAX:]
             self._connection.execute(
-                "UPDATE session SET shelf = 'kept', trashed_at = NULL, name = ?, unsettled = 1"
-                " WHERE ulid = ?",
-                (name, ulid),
+                "UPDATE session SET shelf = 'kept', trashed_at = NULL, name = ?, previous_names = ?,"
+                " unsettled = 1 WHERE ulid = ?",
+                (name, encode(previous).decode(), ulid),
             )
             self._transaction.note_change(ulid)
         return self._transaction.session(ulid)

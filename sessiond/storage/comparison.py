@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import apsw
 
+from sessiond.clock import optional_time_text
 from sessiond.storage.beginning import Beginning
 from sessiond.storage.database import DAMAGE
 from sessiond.storage.faults import Cure, FaultCode, fault
@@ -27,7 +28,7 @@ from sessiond.storage.file_reading import (
     header_of,
 )
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.taking import is_newer
+from sessiond.storage.taking import is_called_as, is_newer, names_said
 from sessiond.storage.view import EventRow, FileOrder, View, event_pages, take_view
 from sessiond_client.wire.messages import Fault
 
@@ -106,6 +107,7 @@ class _Comparison:
         self._missing = 0
         self._lags = False
         self._sequence = Sequence()
+        self._last_at: int | None = None
         self._digest = hashlib.sha256()
 
     def run(self) -> Compared | None:
@@ -261,6 +263,7 @@ class _Comparison:
                 self._row_faults.setdefault(FaultCode.ROW_DIFFERS, reason)
                 self._sequence.next_seq = row.seq + 1
                 continue
+            self._last_at = beside[1]
             if (beside[0].encode(), beside[1]) != (row.kind, row.at):
                 reason = f"the line of event {row.seq} has another kind or time than its row"
                 self._row_faults.setdefault(FaultCode.ROW_DIFFERS, reason)
@@ -278,6 +281,9 @@ class _Comparison:
             self._row_faults[FaultCode.COUNTS_DIFFER] = (
                 f"events, commands and bytes are {found}, the row of the session says {stored}"
             )
+        elif not self._row_faults and optional_time_text(self._last_at) != session.last_event_at:
+            message = "the last event is not of the time that the row of the session says"
+            self._row_faults[FaultCode.COUNTS_DIFFER] = message
         if view.has_surplus:
             surplus = "there are events with a seq that the session has not come to"
             self._row_faults[FaultCode.EVENTS_SURPLUS] = surplus
@@ -301,14 +307,17 @@ class _Comparison:
         try:
             header = header_of(view.header.encode())
             called = called_in(header.name, header.tags, view.amends)
+            said = names_said(header, view.amends)
         except LineDamage as damage:
             self._row_faults[FaultCode.ROW_DIFFERS] = f"the stored header does not hold: {damage}"
             return
         if header.id != self._ulid:
             self._row_faults[FaultCode.ROW_DIFFERS] = "the stored header is that of another session"
         behind = view.unsettled and view.has_ended
-        if not behind and called != (view.session.name, view.session.tags):
-            self._row_faults[FaultCode.NAME_DIFFERS] = "name or tags are not those of header and amend lines"
+        is_called_so = behind or called == (view.session.name, view.session.tags)
+        if not is_called_so or not is_called_as(view.session, said, is_behind=behind):
+            message = "names or tags are not those of header and amend lines"
+            self._row_faults[FaultCode.NAME_DIFFERS] = message
 
     # --- the verdict -------------------------------------------------------------------------------------
 

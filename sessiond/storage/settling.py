@@ -16,7 +16,9 @@ import apsw
 from sessiond.storage import encoding
 from sessiond.storage.catalog import get_session
 from sessiond.storage.database import rows
+from sessiond.storage.file_reading import LineDamage, header_of
 from sessiond.storage.files import SessionFiles, replace_file
+from sessiond.storage.taking import is_called_as, names_said
 from sessiond.storage.view import event_pages
 from sessiond_client.wire.messages import Session
 
@@ -52,6 +54,7 @@ def settle(connection: apsw.Connection, files: SessionFiles, ulid: str) -> Settl
     wanted = _wanted(connection, ulid)
     if wanted is None:
         return None
+    _require_later_name(connection, wanted)
     path = files.place(ulid, trashed=wanted.shelf == "trashed")
     header = encoding.header_line(wanted.session).decode()
     if files.disk.file_size(path) is None:
@@ -88,6 +91,17 @@ def _wanted(connection: apsw.Connection, ulid: str) -> _Wanted | None:
         return None
     row_id, shelf, header, amend_bytes = found[0]
     return _Wanted(row_id, shelf, header, amend_bytes, session)
+
+
+def _require_later_name(connection: apsw.Connection, wanted: _Wanted) -> None:
+    """A name that did not come after those of the file came from nowhere: the file keeps its own."""
+    sql = "SELECT position, CAST(line AS BLOB) FROM amend WHERE session_id = ?1 ORDER BY position"
+    try:
+        said = names_said(header_of(wanted.header.encode()), rows(connection, sql, (wanted.row_id,)))
+    except LineDamage:
+        return
+    if not is_called_as(wanted.session, said, is_behind=True):
+        raise CannotSettle("its name did not come after that of its header")
 
 
 def _parts(connection: apsw.Connection, wanted: _Wanted, header: str) -> Iterator[bytes]:

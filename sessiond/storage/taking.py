@@ -23,7 +23,7 @@ from sessiond.storage.event_rows import INSERT_EVENT
 from sessiond.storage.file_reading import FileReading, LineDamage, amend_of, called_in, require_end
 from sessiond.storage.surplus import store_end
 from sessiond.storage.view import View
-from sessiond_client.wire.lines import FooterLine
+from sessiond_client.wire.lines import FooterLine, HeaderLine
 from sessiond_client.wire.messages import Session
 
 FOOTER_BYTES_MAX = 4096
@@ -76,8 +76,13 @@ def is_newer(disk: Disk, path: Path, view: View, digest_of: Callable[[int], str]
 def names_in(reading: FileReading) -> list[str]:
     """All names that a session had by its file, the present one last."""
     assert reading.header is not None
-    amended = [amend_of(line).name for _, line in reading.amends]
-    names = [*(reading.header.previous_names or []), reading.header.name]
+    return names_said(reading.header, reading.amends)
+
+
+def names_said(header: HeaderLine, amends: list[tuple[int, bytes]]) -> list[str]:
+    """All names by header and amend lines, the present one last. Raises LineDamage."""
+    amended = [amend_of(line).name for _, line in amends]
+    names = [*(header.previous_names or []), header.name]
     return [*names, *(name for name in amended if name is not None)]
 
 
@@ -93,6 +98,12 @@ def is_called_later(names: list[str], others: list[str]) -> bool:
         if is_all and others[-shared:] == names[:shared]:
             return True
     return False
+
+
+def is_called_as(session: Session, said: list[str], *, is_behind: bool) -> bool:
+    """Whether the names of a row are those that its file says, or later ones where the file is behind."""
+    names, said = names_of(session), said[-PREVIOUS_NAMES_MAX - 1 :]
+    return names == said or (is_behind and is_called_later(names, said))
 
 
 def take_rows(connection: apsw.Connection, disk: Disk, path: Path, view: View) -> int:
@@ -165,12 +176,10 @@ def _take_names(connection: apsw.Connection, view: View, reading: FileReading) -
     behind = bool(size) and reading.footer is not None
     connection.execute(sql, (reading.first_line.decode(), size, behind, row_id))
     names = names_in(reading)
-    if view.unsettled and view.has_ended and not is_called_later(names, names_of(view.session)):
+    if view.unsettled and view.has_ended and is_called_as(view.session, names, is_behind=True):
         return  # it is called otherwise by now, and the file is to follow
     name, tags = called_in(header.name, header.tags, reading.amends)
     if names != names_of(view.session):
-        if not header.previous_names and not is_called_later(names, names_of(view.session)):
-            names = [*names_of(view.session), name]
         previous = encode(names[:-1][-PREVIOUS_NAMES_MAX:])
         sql = "UPDATE session SET name = ?, previous_names = ? WHERE id = ?"
         connection.execute(sql, (name, previous.decode(), row_id))

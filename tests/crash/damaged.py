@@ -27,6 +27,7 @@ from sessiond.storage.operations import (
     SetMilestone,
     StartSession,
 )
+from sessiond.storage.rebuilding import settle_all
 from sessiond.storage.store import Store
 from sessiond_client.wire.messages import EndReason, Fault, NewEvent, Source, Status
 
@@ -105,6 +106,7 @@ def faults(path: Path) -> list[Fault]:
 def mend(path: Path) -> None:
     """What `sessiond rebuild --mend` does."""
     with opened(path) as (directory, _):
+        settle_all(directory, Clock())
         mending = Mending(directory, Clock())
         list(mending.sessions())
         mending.rest()

@@ -141,6 +141,15 @@ CASES = {
         sql("UPDATE session SET digest = 'x' WHERE ulid = '{sealed}'"), {"digest_differs"}, "rows of the"
     ),
     "name": Case(sql("UPDATE session SET name = name || 'x'"), {"name_differs"}, "rows of the"),
+    "former names": Case(
+        sql("UPDATE session SET previous_names = '[\"former\"]'"), {"name_differs"}, "rows of the"
+    ),
+    "name that the file is to follow": Case(
+        sql("UPDATE session SET name = 'other', unsettled = 1 WHERE ulid = '{sealed}'"),
+        {"name_differs"},
+        "rows of the",
+    ),
+    "last time": Case(sql("UPDATE session SET last_event_at = 1"), {"counts_differ"}, "rows of the"),
     "tags": Case(sql("DELETE FROM tag"), {"name_differs"}, "rows of the"),
     "amends": Case(
         sql("UPDATE session SET amend_bytes = 9 WHERE ulid = '{open}'"), {"amends_differ"}, "rows of the"
@@ -214,6 +223,9 @@ def test_a_fault_is_found_says_what_mends_it_and_is_mended_by_that(path: Path, c
         "trashed" if damage is moved else "kept",
         "kept",
     ]
+    with closing(open_reader(path / "sessiond.db")) as connection:
+        called = [get_session(connection, ulid) for ulid in (SEALED, OPEN)]
+    assert [(it.name, it.previous_names) for it in called if it] == [("sealed", []), ("opened", ["open"])]
     assert mended[SEALED] == lines[SEALED]
     assert len(mended[OPEN]) == len(lines[OPEN])
 

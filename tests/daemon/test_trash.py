@@ -74,6 +74,7 @@ def test_the_name_of_a_deleted_session_is_free(daemon: RunningDaemon, peer: Peer
     restored = peer.call("restore", session=first)["session"]
 
     assert (get(peer, second)["name"], restored["name"]) == ("one", "one-2")
+    assert restored["previous_names"] == ["one"]
     check(daemon.data_dir)
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+SETTLE_SECONDS_MAX = 30
+"""So long a daemon may take to move a file to where it belongs."""
 
 
 def lines_in_database(data_dir: Path) -> dict[str, list[bytes]]:
@@ -129,6 +133,21 @@ def check(data_dir: Path) -> None:
     """Fails unless files and database say the same, byte for byte."""
     found = list(mismatches(data_dir))
     assert not found, found
+
+
+def check_settled(data_dir: Path) -> None:
+    """The same beside a daemon that may still be moving a file to where it belongs, or writing it anew."""
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    while _is_unlike(data_dir) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    check(data_dir)
+
+
+def _is_unlike(data_dir: Path) -> bool:
+    try:
+        return bool(list(mismatches(data_dir)))
+    except FileNotFoundError:
+        return True  # moved between the look and the reading
 
 
 def texts(data_dir: Path, ulid: str) -> list[str]:

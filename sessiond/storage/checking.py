@@ -28,7 +28,7 @@ from sessiond.storage.directory import DATABASE_NAME
 from sessiond.storage.faults import Cure, FaultCode, fault, path_text
 from sessiond.storage.file_reading import FileReading
 from sessiond.storage.files import SUFFIX, SessionFiles
-from sessiond.storage.orphans import orphaned, wrong_receipts
+from sessiond.storage.orphans import orphaned, wrong_change, wrong_receipts
 from sessiond.storage.state_file import State, StateFile, stored_state
 from sessiond_client.wire.messages import Fault
 
@@ -129,6 +129,8 @@ class Checking:
         if orphans := orphaned(self._connection):
             message = f"there are {', '.join(orphans)} of sessions that are gone"
             yield fault(FaultCode.ROWS_ORPHANED, self._database_path, message, Cure.DATABASE)
+        if (reason := wrong_change(self._connection)) is not None:
+            yield fault(FaultCode.ROW_DIFFERS, self._database_path, reason, Cure.DATABASE)
         if receipts := wrong_receipts(self._connection):
             message = f"there are receipts, {len(receipts)} in all, for events that are not there"
             yield fault(FaultCode.RECEIPTS_DIFFER, self._database_path, message, Cure.RECEIPTS)

@@ -17,7 +17,7 @@ from sessiond.storage.database import CORRUPTION, Database, check_library, faili
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.old_database import OldDatabase
-from sessiond.storage.orphans import require_none_ahead
+from sessiond.storage.orphans import require_way_ahead
 from sessiond.storage.recovery import Progress, Recovery
 from sessiond.storage.salvaging import Progress as SalvageProgress
 from sessiond.storage.salvaging import Salvage, Salvaged
@@ -107,7 +107,7 @@ class DataDirectory:
                 database.require_sound()
                 disk.unlink(suspect)
             database.migrate()
-            require_none_ahead(database.connection)
+            require_way_ahead(database.connection)
             database.barrier()
             disk.sync_directory(path)
             state_file = StateFile(path, disk)

@@ -36,11 +36,25 @@ def orphaned(connection: apsw.Connection) -> list[str]:
     return [what for table, what in OWNED.items() if rows(connection, _ORPHANS.format(table=table))]
 
 
-def require_none_ahead(connection: apsw.Connection) -> None:
-    """Raises apsw.CorruptError if rows wait for a session that is yet to come: it would stumble over them."""
+def require_way_ahead(connection: apsw.Connection) -> None:
+    """Raises apsw.CorruptError if what comes next would stumble: over rows that wait for a session
+    that is yet to come, or over a number of the last change that is none."""
     for table, what in OWNED.items():
         if rows(connection, _NEXT.format(table=table)):
             raise apsw.CorruptError(f"it has {what} of a session that is gone")
+    if (reason := wrong_change(connection)) is not None:
+        raise apsw.CorruptError(reason)
+
+
+def wrong_change(connection: apsw.Connection) -> str | None:
+    """Why no change can be numbered after the last one, if none can: a word is above all numbers.
+
+    Raises apsw.Error.
+    """
+    kind, last = rows(connection, "SELECT typeof(max(changed)), CAST(max(changed) AS BLOB) FROM session")[0]
+    if kind in ("integer", "null"):
+        return None
+    return f"a session was last changed at {last.decode(errors='replace')!r}, which is no number"
 
 
 def wrong_receipts(connection: apsw.Connection) -> list[tuple[str, int]]:

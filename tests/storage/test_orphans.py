@@ -44,6 +44,18 @@ def test_rows_of_a_session_that_is_gone_are_told_and_the_next_one_does_not_stumb
     assert {ulid: each for ulid, each in checker.lines_in_database(path).items() if ulid != STRANGER} == lines
 
 
+def test_a_number_of_a_change_that_is_none_is_told_and_the_start_builds_the_database_anew(path: Path) -> None:
+    lines = checker.lines_in_database(path)
+    sql("UPDATE session SET changed = 'abc' WHERE ulid = '{open}'")(path)
+    assert [each.code for each in faults(path)] == ["row_differs"]
+
+    with opened(path) as (_, store):
+        commit(store, started(STRANGER, "next"), appended(STRANGER, "one"))
+
+    assert faults(path) == []
+    assert checker.lines_in_database(path).items() >= lines.items()
+
+
 def test_a_session_whose_row_alone_is_gone_is_taken_in_by_the_next_start(path: Path) -> None:
     lines = checker.lines_in_database(path)
     sql("DELETE FROM session WHERE ulid = '{open}'")(path)

@@ -57,7 +57,7 @@ class Extent(NamedTuple):
 NOTHING = Extent(0, 0, 0)
 
 
-TEXT = "CAST(text AS BLOB)"
+TEXT = "CAST(coalesce(line ->> '$.text', line ->> '$.command') AS BLOB)"
 TEXT_IF_ANY = f"CASE WHEN json_valid(line) THEN {TEXT} END"
 """The same, and nothing where the line is damaged: it takes longer."""
 

@@ -16,7 +16,6 @@ from sessiond.storage.comparison import Compared, Comparer, CutShort
 from sessiond.storage.database import (
     DAMAGE,
     SchemaIsNewer,
-    expect_any_line,
     lacking,
     migrations,
     opened_at_rest,
@@ -333,7 +332,6 @@ def open_at_rest(path: Path, files: SessionFiles) -> apsw.Connection | None:
     connection = opened_at_rest(path, files.disk)
     try:
         connection.execute("PRAGMA query_only = ON")
-        expect_any_line(connection)
         if _has_schema(path, connection):
             return connection
     except BaseException:

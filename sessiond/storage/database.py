@@ -136,14 +136,6 @@ def migrations() -> list[str]:
     return [script.read_text(encoding="utf-8") for script in scripts]
 
 
-def expect_any_line(connection: apsw.Connection) -> None:
-    """Have SQLite not look for a text in the lines of events, on a connection that needs none.
-
-    One line that is no JSON would otherwise end what goes through all of them, as SQLite's own check does.
-    """
-    connection.create_scalar_function("->>", lambda *_: None, 2, deterministic=True)
-
-
 def _made_by(scripts: list[str]) -> apsw.Connection:
     connection = apsw.Connection(":memory:")
     for script in scripts:
@@ -220,7 +212,6 @@ class Database:
         connection.execute("PRAGMA mmap_size = 0")
         connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
         connection.execute("PRAGMA secure_delete = ON")
-        expect_any_line(connection)
 
     def migrate(self) -> None:
         """Bring the schema up to date, one transaction a step, after a copy beside the database.

@@ -16,7 +16,6 @@ from sessiond.errors import Refused
 from sessiond.search.index import INDEX_NAME, Index
 from sessiond.search.pages import Page
 from sessiond.search.recorded import Recorded
-from sessiond.storage.database import expect_any_line
 from tests.crash.damaged import make
 from tests.running import RunningDaemon
 from tests.search.asking import hits, recorded, refusal, snippets
@@ -410,7 +409,6 @@ def test_an_index_that_the_disk_fails_is_taken_up_again_later(
 def test_a_line_that_is_no_json_has_no_text_and_keeps_no_other_from_being_found(tmp_path: Path) -> None:
     make(tmp_path / "data")
     with closing(apsw.Connection(str(tmp_path / "data" / "sessiond.db"))) as database:
-        expect_any_line(database)
         database.execute("UPDATE event SET line = '{' WHERE id = 2")
 
     index = Index(tmp_path / "data" / INDEX_NAME, tmp_path / "data" / "sessiond.db", Clock())

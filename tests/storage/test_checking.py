@@ -14,7 +14,7 @@ import pytest
 from sessiond.clock import Clock
 from sessiond.storage.catalog import get_session, list_sessions, read_events
 from sessiond.storage.checking import AtRest, Checking, leftovers
-from sessiond.storage.database import expect_any_line, open_reader
+from sessiond.storage.database import open_reader
 from sessiond.storage.disk import Disk
 from sessiond.storage.faults import FaultCode, beside_a_daemon
 from sessiond.storage.files import SessionFiles
@@ -32,7 +32,6 @@ def sql(*statements: str) -> Callable[[Path], None]:
 
     def damage(path: Path) -> None:
         with closing(apsw.Connection(str(path / "sessiond.db"))) as connection:
-            expect_any_line(connection)
             for statement in statements:
                 connection.execute(statement.format(sealed=SEALED, open=OPEN))
 

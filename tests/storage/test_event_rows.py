@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from sessiond.storage import event_rows
-from sessiond.storage.event_rows import EventRows
+from sessiond.storage.database import migrations
+from sessiond.storage.event_rows import INSERT_EVENT, EventRows
 
 TABLE = "CREATE TABLE event (id INTEGER PRIMARY KEY, session_id, seq, kind TEXT, at INTEGER, line TEXT)"
 FIRST_ID, SESSION, FIRST_SEQ = 1000, 7, 40
@@ -67,3 +68,16 @@ def test_an_sqlite_without_arrays_stores_the_same(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(event_rows, "_HAS_ARRAYS", False)
 
     assert inserted(batch) == with_arrays == expected(batch)
+
+
+def test_storing_an_event_computes_nothing_from_its_line_and_whoever_asks_finds_its_text() -> None:
+    connection = apsw.Connection(":memory:")
+    for script in migrations():
+        connection.execute(script)
+
+    connection.execute(INSERT_EVENT, (1, 1, 0, "prompt", 0, '{"text":"hello"}'))
+    connection.execute(INSERT_EVENT, (2, 1, 1, "command", 0, '{"command":"make"}'))
+
+    computing = [step[1] for step in connection.execute(f"EXPLAIN {INSERT_EVENT}", (None,) * 6)]
+    assert "PureFunc" not in computing
+    assert connection.execute("SELECT text FROM event_text ORDER BY id").fetchall() == [("hello",), ("make",)]

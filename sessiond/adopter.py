@@ -24,10 +24,7 @@ from sessiond.errors import Refused
 from sessiond.purger import Purger
 from sessiond.reader import Reader
 from sessiond.storage.catalog import get_session, purged_ulids, read_events
-from sessiond.storage.files import SessionFiles
-from sessiond.storage.foreign import ForeignSession, Slice, SourceFile
-from sessiond.storage.incoming import IncomingFile
-from sessiond.storage.operations import (
+from sessiond.storage.commit.operations import (
     AbandonAdopted,
     Abandoned,
     AdoptEvents,
@@ -37,6 +34,9 @@ from sessiond.storage.operations import (
     Outcome,
     Stored,
 )
+from sessiond.storage.files import SessionFiles
+from sessiond.storage.foreign.file import ForeignSession, Slice, SourceFile
+from sessiond.storage.foreign.incoming import IncomingFile
 from sessiond.writer import Writer
 from sessiond_client.wire.messages import ErrorCode, Read, Session, Status
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sessiond.connection import Asker
 from sessiond.errors import Refused
-from sessiond.storage.operations import Operation, Outcome
+from sessiond.storage.commit.operations import Operation, Outcome
 from sessiond.writer import Writer
 from sessiond_client.wire.messages import AnyRequest
 

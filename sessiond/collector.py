@@ -28,7 +28,7 @@ from sessiond.replay import Replay
 from sessiond.rests import PASSING, Rests, came_too_late
 from sessiond.spooled import NoSpoolFile, Part, SpooledFile, require_private, sync_directory
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.recovery import Counters
+from sessiond.storage.recovery.recovery import Counters
 from sessiond_client.wire.messages import Append, End, Error, ErrorCode, Reply, Start
 from sessiond_client.wire.spool import Spoolable
 

@@ -21,7 +21,7 @@ from sessiond.channel import Channel
 from sessiond.decoding import BadMessage, decode_request
 from sessiond.errors import Refused, StorageFailed, internal
 from sessiond.notices import Hangups
-from sessiond.storage.operations import Owner
+from sessiond.storage.commit.operations import Owner
 from sessiond_client.wire.framing import LINE_BYTES_MAX, LineBuffer, LineTooLong, encode_line
 from sessiond_client.wire.messages import REQUESTS_IN_FLIGHT_MAX, AnyRequest, ErrorCode, Reply
 

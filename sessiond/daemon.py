@@ -49,12 +49,12 @@ from sessiond.searching import Searching
 from sessiond.server import Server
 from sessiond.settler import Settler
 from sessiond.storage.catalog import purged_ulids
+from sessiond.storage.commit.operations import Owner
 from sessiond.storage.database import failing, rows
 from sessiond.storage.directory import DATABASE_NAME, DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.hold import Hold
-from sessiond.storage.operations import Owner
 from sessiond.storage.store import Store
 from sessiond.syncer import Syncer
 from sessiond.systemd import Notifier, inherited_socket, watchdog_seconds

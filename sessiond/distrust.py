@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sessiond.clock import Clock, time_text
 from sessiond.errors import Refused
 from sessiond.failures import FAILURES_MAX, WINDOW_SECONDS, Failure
-from sessiond.storage.operations import Operation
+from sessiond.storage.commit.operations import Operation
 from sessiond.storage.store import Committed
 from sessiond_client.wire.messages import ErrorCode
 

@@ -36,15 +36,15 @@ from sessiond.searching import Searching
 from sessiond.server import Server
 from sessiond.settler import Settler
 from sessiond.storage import catalog
-from sessiond.storage.lineage import read_chain
-from sessiond.storage.operations import Appended as AppendedRange
-from sessiond.storage.operations import (
+from sessiond.storage.commit.operations import Appended as AppendedRange
+from sessiond.storage.commit.operations import (
     AppendEvents,
     EndSession,
     SaveSession,
     StartSession,
     Stored,
 )
+from sessiond.storage.lineage import read_chain
 from sessiond.verifying import Verifying
 from sessiond.writer import Writer
 from sessiond_client.wire import messages

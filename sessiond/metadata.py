@@ -25,8 +25,8 @@ from sessiond.owners import Owners
 from sessiond.purger import Purger
 from sessiond.reader import Reader
 from sessiond.settler import Settler
-from sessiond.storage import registers
-from sessiond.storage.operations import (
+from sessiond.storage.commit import registers
+from sessiond.storage.commit.operations import (
     DeleteSession,
     ForkSession,
     LabelSet,

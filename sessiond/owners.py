@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from sessiond import processes
 from sessiond.clock import Clock
-from sessiond.storage.operations import EndSession, Owner
+from sessiond.storage.commit.operations import EndSession, Owner
 from sessiond.writer import Writer
 from sessiond_client.wire.messages import EndReason, Status
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from sessiond.storage.operations import Owner
+from sessiond.storage.commit.operations import Owner
 
 _CREDENTIALS = struct.Struct("3i")
 _START_TIME_FIELD = 19

@@ -14,9 +14,9 @@ import anyio.to_thread
 
 from sessiond.commits import Wakeup
 from sessiond.errors import Refused, StorageFailed, internal
+from sessiond.storage.commit.operations import Purged, PurgeEvents, PurgeSession
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.incoming import NO_ROOM
-from sessiond.storage.operations import Purged, PurgeEvents, PurgeSession
+from sessiond.storage.foreign.incoming import NO_ROOM
 from sessiond.writer import Writer
 from sessiond_client.wire.messages import ErrorCode
 

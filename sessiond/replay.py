@@ -11,7 +11,7 @@ import msgspec
 
 from sessiond import processes
 from sessiond.handlers import Handlers
-from sessiond.storage.operations import Owner
+from sessiond.storage.commit.operations import Owner
 from sessiond_client.wire.messages import Reply
 from sessiond_client.wire.spool import Spoolable
 

@@ -16,9 +16,9 @@ import apsw
 from sessiond.commits import Wakeup
 from sessiond.errors import Refused, StorageFailed
 from sessiond.reader import Reader
+from sessiond.storage.commit.operations import MarkSettled
 from sessiond.storage.database import rows
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.operations import MarkSettled
 from sessiond.storage.settling import CannotSettle, settle
 from sessiond.writer import Writer
 

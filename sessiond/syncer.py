@@ -15,9 +15,9 @@ import anyio
 
 from sessiond.commits import Wakeup
 from sessiond.errors import Refused
+from sessiond.storage.commit.operations import MarkSynced
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.operations import MarkSynced
-from sessiond.storage.recovery import Recovery
+from sessiond.storage.recovery.recovery import Recovery
 from sessiond.storage.store import DirtyFile, Store
 from sessiond.writer import Writer
 

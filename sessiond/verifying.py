@@ -20,11 +20,11 @@ import apsw
 from sessiond.clock import Clock
 from sessiond.connection import Connection
 from sessiond.errors import Refused, database_damaged, not_found
-from sessiond.storage.checking import Checking, Totals
-from sessiond.storage.comparison import Compared, CutShort
+from sessiond.storage.check.checking import Checking, Totals
+from sessiond.storage.check.comparison import Compared, CutShort
+from sessiond.storage.check.faults import Cure, beside_a_daemon
 from sessiond.storage.database import DAMAGE, open_reader, refusing
 from sessiond.storage.directory import DATABASE_NAME, mark_suspect
-from sessiond.storage.faults import Cure, beside_a_daemon
 from sessiond.storage.files import SessionFiles
 from sessiond_client.wire.messages import ErrorCode, Fault, Verified, Verify
 

@@ -14,7 +14,7 @@ import anyio
 import anyio.abc
 
 from sessiond.publication import PATH_BYTES_MAX
-from sessiond.storage.operations import Nothing
+from sessiond.storage.commit.operations import Nothing
 from sessiond.systemd import Notifier
 from sessiond.writer import Writer
 

@@ -18,7 +18,7 @@ import anyio
 from sessiond.clock import Clock
 from sessiond.commits import Commits, Wakeup
 from sessiond.errors import Refused
-from sessiond.storage.operations import Operation, Outcome
+from sessiond.storage.commit.operations import Operation, Outcome
 from sessiond.storage.store import Committed, DirtyFile
 from sessiond_client.wire.messages import ErrorCode
 

@@ -54,7 +54,7 @@ def test_every_file_a_document_names_exists(path: Path) -> None:
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     named = set(re.findall(r"`((?:[\w.]+/)*\w+\.(?:py|sql|service|socket))`", text))
     places = [ROOT, ROOT / "sessiond", ROOT / "sessiond" / "storage", ROOT / "client" / "sessiond_client"]
-    places += [ROOT / "systemd", ROOT / "client"]
+    places += [ROOT / "systemd", ROOT / "client", *(ROOT / "sessiond" / "storage").glob("*/")]
 
     assert [file for file in sorted(named) if not any((place / file).exists() for place in places)] == []
 
@@ -68,7 +68,7 @@ def test_the_documents_link_only_to_what_is_there() -> None:
 def test_storage_document_names_every_repair_that_is_counted() -> None:
     text = (ROOT / "docs" / "storage.md").read_text()
     storage = ROOT / "sessiond" / "storage"
-    code = (storage / "recovery.py").read_text() + (storage / "directory.py").read_text()
+    code = (storage / "recovery" / "recovery.py").read_text() + (storage / "directory.py").read_text()
     counted = set(re.findall(r'counters\.add\("(\w+)"', code))
     counted |= set(re.findall(r'_rebuild\([^"]*"(\w+)"\)', code))
 
@@ -78,8 +78,8 @@ def test_storage_document_names_every_repair_that_is_counted() -> None:
 
 def test_storage_document_names_every_reason_for_which_a_start_sets_a_file_aside() -> None:
     text = (ROOT / "docs" / "storage.md").read_text()
-    storage = ROOT / "sessiond" / "storage"
-    code = (storage / "recovery.py").read_text() + (storage / "unknown.py").read_text()
+    recovery = ROOT / "sessiond" / "storage" / "recovery"
+    code = (recovery / "recovery.py").read_text() + (recovery / "unknown.py").read_text()
     reasons = set(re.findall(r'(?:_set_aside\(.*, |BadFile\()f?"([\w-]+)', code))
 
     assert len(reasons) > 6

@@ -16,10 +16,10 @@ from sessiond.clock import Clock
 from sessiond.commands.possession import DIRECTORY, data_directory, possession
 from sessiond.commands.progress import Progress
 from sessiond.commands.telling import FAULTS_FOUND, number, shown, size, tell, tell_fault
-from sessiond.storage.checking import AtRest, leftovers
+from sessiond.storage.check.checking import AtRest, leftovers
+from sessiond.storage.check.faults import for_a_copy
 from sessiond.storage.database import not_opened
 from sessiond.storage.disk import Disk
-from sessiond.storage.faults import for_a_copy
 from sessiond.storage.files import SessionFiles
 from sessiond_client.wire.messages import Fault
 

@@ -19,12 +19,12 @@ from sessiond.clock import Clock
 from sessiond.commands.possession import DIRECTORY, data_directory, possession
 from sessiond.commands.progress import Progress
 from sessiond.commands.telling import FAULTS_FOUND, number, shown, tell, tell_fault
+from sessiond.storage.check.faults import Cure, FaultCode, fault
 from sessiond.storage.database import CORRUPTION, not_opened
 from sessiond.storage.directory import DATABASE_NAME, DataDirectory
-from sessiond.storage.faults import Cure, FaultCode, fault
-from sessiond.storage.mending import Mending
-from sessiond.storage.rebuilding import rebuild, settle_all
-from sessiond.storage.salvaging import Incomplete
+from sessiond.storage.repair.mending import Mending
+from sessiond.storage.repair.rebuilding import rebuild, settle_all
+from sessiond.storage.repair.salvaging import Incomplete
 from sessiond_client.wire.messages import Fault
 
 QUESTION = (

@@ -13,14 +13,14 @@ import apsw
 
 from sessiond.clock import Clock
 from sessiond.errors import StartupRefused
+from sessiond.storage.check.orphans import require_way_ahead
 from sessiond.storage.database import CORRUPTION, Database, check_library, failing, not_opened, require_file
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.old_database import OldDatabase
-from sessiond.storage.orphans import require_way_ahead
-from sessiond.storage.recovery import Progress, Recovery
-from sessiond.storage.salvaging import Progress as SalvageProgress
-from sessiond.storage.salvaging import Salvage, Salvaged
+from sessiond.storage.recovery.recovery import Progress, Recovery
+from sessiond.storage.repair.old_database import OldDatabase
+from sessiond.storage.repair.salvaging import Progress as SalvageProgress
+from sessiond.storage.repair.salvaging import Salvage, Salvaged
 from sessiond.storage.state_file import STATE_NAME, StateFile
 
 DATABASE_NAME = "sessiond.db"

@@ -18,7 +18,7 @@ from sessiond.storage.catalog import get_session
 from sessiond.storage.database import rows
 from sessiond.storage.file_reading import LineDamage, header_of
 from sessiond.storage.files import SessionFiles, replace_file
-from sessiond.storage.taking import is_called_as, names_said
+from sessiond.storage.recovery.taking import is_called_as, names_said
 from sessiond.storage.view import event_pages
 from sessiond_client.wire.messages import Session
 

@@ -18,14 +18,14 @@ import apsw
 from sessiond.clock import Clock
 from sessiond.errors import Refused, StorageFailed, internal
 from sessiond.storage.catalog import last_position
+from sessiond.storage.commit.names import Names
+from sessiond.storage.commit.operations import Operation, Outcome
+from sessiond.storage.commit.state import SessionState, States
+from sessiond.storage.commit.transaction import Transaction
 from sessiond.storage.database import Database, failing, rows
 from sessiond.storage.files import FileLags, SessionFiles
-from sessiond.storage.names import Names
-from sessiond.storage.operations import Operation, Outcome
-from sessiond.storage.recovery import Recovery
-from sessiond.storage.state import SessionState, States
+from sessiond.storage.recovery.recovery import Recovery
 from sessiond.storage.state_file import STATE_NAME, StateFile
-from sessiond.storage.transaction import Transaction
 from sessiond_client.wire.messages import ErrorCode, Status
 
 _STATE_BYTES = "SELECT value FROM fact WHERE name = 'state_bytes'"

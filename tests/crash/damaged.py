@@ -12,12 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sessiond.clock import Clock
-from sessiond.storage.checking import AtRest
-from sessiond.storage.directory import DataDirectory
-from sessiond.storage.disk import Disk
-from sessiond.storage.files import SessionFiles
-from sessiond.storage.mending import Mending
-from sessiond.storage.operations import (
+from sessiond.storage.check.checking import AtRest
+from sessiond.storage.commit.operations import (
     AppendEvents,
     EndSession,
     MarkSynced,
@@ -27,7 +23,11 @@ from sessiond.storage.operations import (
     SetMilestone,
     StartSession,
 )
-from sessiond.storage.rebuilding import settle_all
+from sessiond.storage.directory import DataDirectory
+from sessiond.storage.disk import Disk
+from sessiond.storage.files import SessionFiles
+from sessiond.storage.repair.mending import Mending
+from sessiond.storage.repair.rebuilding import settle_all
 from sessiond.storage.store import Store
 from sessiond_client.wire.messages import EndReason, Fault, NewEvent, Source, Status
 

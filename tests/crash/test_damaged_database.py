@@ -16,10 +16,10 @@ import pytest
 
 from sessiond.clock import Clock
 from sessiond.errors import StartupRefused
+from sessiond.storage.commit.operations import DeleteSession, RenameSession, RestoreSession, TagSession
 from sessiond.storage.disk import Disk
-from sessiond.storage.mending import Mending
-from sessiond.storage.operations import DeleteSession, RenameSession, RestoreSession, TagSession
-from sessiond.storage.rebuilding import rebuild
+from sessiond.storage.repair.mending import Mending
+from sessiond.storage.repair.rebuilding import rebuild
 from sessiond.storage.store import Store
 from tests import checker
 from tests.crash.damaged import (
@@ -193,7 +193,7 @@ def test_an_old_copy_of_the_database_put_back_under_newer_files_takes_in_what_th
 
 def settle(path: Path) -> None:
     """Let the files follow, as a daemon does."""
-    from sessiond.storage.rebuilding import settle_all
+    from sessiond.storage.repair.rebuilding import settle_all
 
     with opened(path) as (directory, _):
         settle_all(directory, Clock())

@@ -11,7 +11,7 @@ import pytest
 
 from sessiond.clock import Clock
 from sessiond.storage.directory import DataDirectory
-from sessiond.storage.mending import Mending
+from sessiond.storage.repair.mending import Mending
 from sessiond_client.wire.messages import Fault
 from tests import checker
 from tests.crash.damaged import OPEN, SEALED, faults, make, opened, quarantined

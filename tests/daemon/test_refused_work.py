@@ -18,8 +18,7 @@ from sessiond.errors import Refused
 from sessiond.purger import Purger
 from sessiond.reader import Reader
 from sessiond.settler import Settler
-from sessiond.storage.directory import DataDirectory
-from sessiond.storage.operations import (
+from sessiond.storage.commit.operations import (
     DeleteSession,
     EndSession,
     MarkSettled,
@@ -30,6 +29,7 @@ from sessiond.storage.operations import (
     RenameSession,
     StartSession,
 )
+from sessiond.storage.directory import DataDirectory
 from sessiond.storage.store import Committed, Store
 from sessiond.syncer import Syncer
 from sessiond.writer import Writer

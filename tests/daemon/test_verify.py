@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sessiond.clock import Clock
-from sessiond.storage.checking import Checking
-from sessiond.storage.comparison import Comparer
+from sessiond.storage.check.checking import Checking
+from sessiond.storage.check.comparison import Comparer
 from sessiond.storage.database import open_reader
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
@@ -206,7 +206,7 @@ def test_what_is_written_between_the_looks_at_file_and_database_is_no_fault(
             commit(store, appended(OPEN, "after it"))
             return view
 
-        monkeypatch.setattr("sessiond.storage.comparison.take_view", busy)
+        monkeypatch.setattr("sessiond.storage.check.comparison.take_view", busy)
         files = SessionFiles(path, Disk())
         compared = Comparer(reader, path / "sessiond.db", files, is_live=True).compare(OPEN)
     reader.close()

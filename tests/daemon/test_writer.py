@@ -11,8 +11,8 @@ import pytest
 from sessiond.clock import Clock
 from sessiond.commits import Commits
 from sessiond.errors import Refused
+from sessiond.storage.commit.operations import Appended, AppendEvents, Outcome, StartSession
 from sessiond.storage.directory import DataDirectory
-from sessiond.storage.operations import Appended, AppendEvents, Outcome, StartSession
 from sessiond.storage.store import Store
 from sessiond.writer import BATCH_OPERATIONS_MAX, QUEUE_BYTES_MAX, Writer
 from sessiond_client.wire.messages import ErrorCode, NewEvent, Source

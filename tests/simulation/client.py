@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from sessiond.errors import Refused
-from sessiond.storage.operations import Appended, AppendEvents, DeleteSession, Operation, Outcome
+from sessiond.storage.commit.operations import Appended, AppendEvents, DeleteSession, Operation, Outcome
 from sessiond_client.wire.messages import ErrorCode
 from tests.simulation.machine import Machine
 from tests.simulation.model import Model

@@ -15,9 +15,7 @@ import apsw
 
 from sessiond.clock import Clock
 from sessiond.errors import Refused
-from sessiond.storage.database import CHECKPOINT_PAGES, rows
-from sessiond.storage.directory import DataDirectory, mark_suspect
-from sessiond.storage.operations import (
+from sessiond.storage.commit.operations import (
     MarkSettled,
     MarkSynced,
     Operation,
@@ -26,6 +24,8 @@ from sessiond.storage.operations import (
     PurgeEvents,
     PurgeSession,
 )
+from sessiond.storage.database import CHECKPOINT_PAGES, rows
+from sessiond.storage.directory import DataDirectory, mark_suspect
 from sessiond.storage.settling import CannotSettle, settle
 from sessiond.storage.store import DirtyFile, Store
 from tests.simulation.database import DatabaseVFS, FilesOnDisk

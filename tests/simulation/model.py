@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sessiond.storage.operations import (
+from sessiond.storage.commit.operations import (
     AppendEvents,
     DeleteSession,
     EndSession,

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from sessiond.storage.commit.operations import Operation, Outcome
+from sessiond.storage.commit.transaction import Transaction
 from sessiond.storage.database import Database
-from sessiond.storage.operations import Operation, Outcome
-from sessiond.storage.recovery import Recovery
+from sessiond.storage.recovery.recovery import Recovery
+from sessiond.storage.recovery.unsealed import Unsealed, expected
 from sessiond.storage.store import Store
-from sessiond.storage.transaction import Transaction
-from sessiond.storage.unsealed import Unsealed, expected
 from tests.simulation.client import Client, Promise
 from tests.simulation.database import FilesOnDisk
 from tests.simulation.machine import Machine

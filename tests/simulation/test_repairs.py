@@ -7,8 +7,7 @@ from random import Random
 
 import pytest
 
-from sessiond.storage.database import rows
-from sessiond.storage.operations import (
+from sessiond.storage.commit.operations import (
     AppendEvents,
     DeleteSession,
     EndSession,
@@ -18,6 +17,7 @@ from sessiond.storage.operations import (
     StartSession,
     TagSession,
 )
+from sessiond.storage.database import rows
 from sessiond_client.wire.messages import EndReason, NewEvent, Source, Status
 from tests.simulation.disk import Fault, Kind, SimulatedDisk, states
 from tests.simulation.machine import Machine

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import count
 from random import Random
 
-from sessiond.storage.operations import (
+from sessiond.storage.commit.operations import (
     AppendEvents,
     DeleteSession,
     EndSession,

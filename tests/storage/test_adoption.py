@@ -12,7 +12,7 @@ import pytest
 import ulid
 
 from sessiond.errors import Refused
-from sessiond.storage.foreign import SLICE_LINES_MAX, ForeignSession, SourceFile
+from sessiond.storage.foreign.file import SLICE_LINES_MAX, ForeignSession, SourceFile
 from sessiond_client.wire.messages import EndReason, ErrorCode, Session, Source, Status
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

@@ -13,12 +13,12 @@ import pytest
 
 from sessiond.clock import Clock
 from sessiond.storage.catalog import get_session, list_sessions, read_events
-from sessiond.storage.checking import AtRest, Checking, leftovers
+from sessiond.storage.check.checking import AtRest, Checking, leftovers
+from sessiond.storage.check.faults import FaultCode, beside_a_daemon
 from sessiond.storage.database import open_reader
 from sessiond.storage.disk import Disk
-from sessiond.storage.faults import FaultCode, beside_a_daemon
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.rebuilding import rebuild
+from sessiond.storage.repair.rebuilding import rebuild
 from sessiond_client.wire.messages import Fault, List, Read
 from tests import checker
 from tests.crash.damaged import OPEN, SEALED, appended, commit, ended, faults, make, mend, opened, started
@@ -385,8 +385,8 @@ def test_an_empty_directory_has_no_fault(tmp_path: Path) -> None:
 
 
 def test_a_session_that_is_called_otherwise_is_sound_before_and_after_its_file_follows(path: Path) -> None:
-    from sessiond.storage.operations import RenameSession
-    from sessiond.storage.rebuilding import settle_all
+    from sessiond.storage.commit.operations import RenameSession
+    from sessiond.storage.repair.rebuilding import settle_all
     from tests.crash.damaged import AT
 
     with opened(path) as (_, store):
@@ -450,8 +450,8 @@ def test_a_rebuild_first_mends_the_files_from_the_old_database(path: Path) -> No
 
 
 def test_a_check_that_nobody_waits_for_any_more_ends(path: Path) -> None:
-    from sessiond.storage.checking import open_at_rest
-    from sessiond.storage.comparison import CutShort
+    from sessiond.storage.check.checking import open_at_rest
+    from sessiond.storage.check.comparison import CutShort
 
     files = SessionFiles(path, Disk())
     connection = open_at_rest(path / "sessiond.db", files)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from sessiond.storage import event_rows
+from sessiond.storage.commit import event_rows
+from sessiond.storage.commit.event_rows import INSERT_EVENT, EventRows
 from sessiond.storage.database import migrations
-from sessiond.storage.event_rows import INSERT_EVENT, EventRows
 
 TABLE = "CREATE TABLE event (id INTEGER PRIMARY KEY, session_id, seq, kind TEXT, at INTEGER, line TEXT)"
 FIRST_ID, SESSION, FIRST_SEQ = 1000, 7, 40

@@ -13,7 +13,7 @@ import pytest
 
 from sessiond.clock import Clock
 from sessiond.storage.directory import DataDirectory
-from sessiond.storage.rebuilding import settle_all
+from sessiond.storage.repair.rebuilding import settle_all
 from tests import checker
 
 SESSION = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sessiond.clock import Clock
+from sessiond.storage.commit.operations import AppendEvents, StartSession
 from sessiond.storage.directory import DataDirectory
-from sessiond.storage.operations import AppendEvents, StartSession
 from sessiond.storage.store import Store
 from sessiond_client.wire.messages import NewEvent, Source
 

@@ -16,7 +16,7 @@ from sessiond.clock import Clock
 from sessiond.errors import StartupRefused
 from sessiond.log import JsonFormatter, PlainFormatter
 from sessiond.storage import file_reading
-from sessiond.storage.checking import AtRest
+from sessiond.storage.check.checking import AtRest
 from sessiond.storage.directory import DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles

@@ -10,7 +10,7 @@ import pytest
 from sessiond.clock import Clock
 from sessiond.storage.catalog import get_session
 from sessiond.storage.database import open_reader
-from sessiond.storage.rebuilding import rebuild
+from sessiond.storage.repair.rebuilding import rebuild
 from tests import checker
 from tests.crash.damaged import SEALED, appended, commit, faults, mend, opened, started
 from tests.storage.test_checking import INTO_EVENT, OF_SEALED, STRANGER, in_file, path, sql

@@ -9,10 +9,7 @@ from typing import Any
 import pytest
 
 from sessiond.clock import Clock
-from sessiond.storage.database import rows
-from sessiond.storage.directory import DataDirectory
-from sessiond.storage.disk import Disk
-from sessiond.storage.operations import (
+from sessiond.storage.commit.operations import (
     AppendEvents,
     DeleteSession,
     EndSession,
@@ -24,7 +21,10 @@ from sessiond.storage.operations import (
     StartSession,
     TagSession,
 )
-from sessiond.storage.rebuilding import rebuild
+from sessiond.storage.database import rows
+from sessiond.storage.directory import DataDirectory
+from sessiond.storage.disk import Disk
+from sessiond.storage.repair.rebuilding import rebuild
 from sessiond.storage.settling import CannotSettle, settle
 from sessiond.storage.store import Store
 from sessiond_client.wire.messages import EndReason, NewEvent, Source, Status

@@ -18,7 +18,7 @@ from sessiond.handlers import FOLLOWS_PER_CONNECTION_MAX
 from sessiond.search.indexer import CATCH_UP_SECONDS_MAX
 from sessiond.search.query import SECONDS_MAX
 from sessiond.server import CONNECTIONS_MAX
-from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
+from sessiond.storage.commit.amendments import PREVIOUS_NAMES_MAX
 from sessiond.verifying import VERIFY_SECONDS_MAX
 from sessiond_client.wire import framing, lines, messages
 from tests.wire.examples import ERROR_FIELDS

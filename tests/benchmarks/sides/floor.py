@@ -15,8 +15,8 @@ from itertools import count
 from pathlib import Path
 
 from sessiond.clock import Clock
+from sessiond.storage.commit.operations import AppendEvents, Operation, StartSession
 from sessiond.storage.directory import DataDirectory
-from sessiond.storage.operations import AppendEvents, Operation, StartSession
 from sessiond.storage.store import Store
 from sessiond.writer import BATCH_OPERATIONS_MAX
 from sessiond_client.ulids import new_ulid

@@ -12,7 +12,9 @@ from pathlib import Path
 import apsw
 
 from sessiond.errors import StartupRefused, not_found
-from sessiond.storage.comparison import Compared, Comparer, CutShort
+from sessiond.storage.check.comparison import Compared, Comparer, CutShort
+from sessiond.storage.check.faults import Cure, FaultCode, fault, path_text
+from sessiond.storage.check.orphans import orphaned, wrong_change, wrong_receipts
 from sessiond.storage.database import (
     DAMAGE,
     SchemaIsNewer,
@@ -24,10 +26,8 @@ from sessiond.storage.database import (
     rows,
 )
 from sessiond.storage.directory import DATABASE_NAME
-from sessiond.storage.faults import Cure, FaultCode, fault, path_text
 from sessiond.storage.file_reading import FileReading
 from sessiond.storage.files import SUFFIX, SessionFiles
-from sessiond.storage.orphans import orphaned, wrong_change, wrong_receipts
 from sessiond.storage.state_file import State, StateFile, stored_state
 from sessiond_client.wire.messages import Fault
 

@@ -16,10 +16,8 @@ from sessiond.checks import normal_tag
 from sessiond.clock import time_text
 from sessiond.errors import Refused, not_found
 from sessiond.storage.catalog import get_session
-from sessiond.storage.database import rows
-from sessiond.storage.encoding import encode, header_line
-from sessiond.storage.names import Names
-from sessiond.storage.operations import (
+from sessiond.storage.commit.names import Names
+from sessiond.storage.commit.operations import (
     DeleteSession,
     EndSession,
     ForkSession,
@@ -37,11 +35,13 @@ from sessiond.storage.operations import (
     StartSession,
     TagSession,
 )
+from sessiond.storage.database import rows
+from sessiond.storage.encoding import encode, header_line
 from sessiond_client.wire.lines import AmendLine, LabelLine, MilestoneLine
 from sessiond_client.wire.messages import ITEMS_MAX, EndReason, ErrorCode, Session, Status
 
 if TYPE_CHECKING:
-    from sessiond.storage.transaction import Transaction
+    from sessiond.storage.commit.transaction import Transaction
 
 PREVIOUS_NAMES_MAX = 100
 """So many names of a session are remembered; the oldest are dropped."""

@@ -16,8 +16,7 @@ from sessiond import checks
 from sessiond.clock import time_text
 from sessiond.errors import Refused
 from sessiond.storage.encoding import encode, encode_events
-from sessiond.storage.identity import derived_ulid
-from sessiond.storage.versions import (
+from sessiond.storage.foreign.versions import (
     Damage,
     End,
     Taken,
@@ -27,6 +26,7 @@ from sessiond.storage.versions import (
     usable_name,
     usable_tags,
 )
+from sessiond.storage.identity import derived_ulid
 from sessiond_client.wire.messages import EndReason, NewEvent, Session, Source, Status
 
 SECONDS_MIN = -62_135_596_800

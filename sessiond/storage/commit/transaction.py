@@ -15,13 +15,12 @@ import msgspec
 from sessiond.clock import Clock, time_text
 from sessiond.errors import Refused, not_found
 from sessiond.storage import encoding
-from sessiond.storage.amendments import Amendments
-from sessiond.storage.arrivals import Arrivals
 from sessiond.storage.catalog import being_moved, get_session
-from sessiond.storage.database import rows
-from sessiond.storage.event_rows import EventRows
-from sessiond.storage.names import Names
-from sessiond.storage.operations import (
+from sessiond.storage.commit.amendments import Amendments
+from sessiond.storage.commit.arrivals import Arrivals
+from sessiond.storage.commit.event_rows import EventRows
+from sessiond.storage.commit.names import Names
+from sessiond.storage.commit.operations import (
     AbandonAdopted,
     AdoptEvents,
     Appended,
@@ -36,7 +35,8 @@ from sessiond.storage.operations import (
     SaveSession,
     StartSession,
 )
-from sessiond.storage.state import SessionState, States
+from sessiond.storage.commit.state import SessionState, States
+from sessiond.storage.database import rows
 from sessiond_client.wire.lines import LabelLine, MilestoneLine
 from sessiond_client.wire.messages import PRODUCER_WINDOW, EndReason, ErrorCode, NewEvent, Session, Status
 

@@ -15,9 +15,8 @@ from typing import NamedTuple
 import apsw
 
 from sessiond.clock import optional_time_text
-from sessiond.storage.beginning import Beginning
+from sessiond.storage.check.faults import Cure, FaultCode, fault
 from sessiond.storage.database import DAMAGE
-from sessiond.storage.faults import Cure, FaultCode, fault
 from sessiond.storage.file_lines import common_bytes
 from sessiond.storage.file_reading import (
     FileReading,
@@ -28,7 +27,8 @@ from sessiond.storage.file_reading import (
     header_of,
 )
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.taking import is_called_as, is_newer, names_said
+from sessiond.storage.recovery.beginning import Beginning
+from sessiond.storage.recovery.taking import is_called_as, is_newer, names_said
 from sessiond.storage.view import EventRow, FileOrder, View, event_pages, take_view
 from sessiond_client.wire.messages import Fault
 

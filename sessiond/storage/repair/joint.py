@@ -15,9 +15,9 @@ import msgspec
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode, footer_line
 from sessiond.storage.file_reading import FileReading, LineDamage, called_in, lines_of
-from sessiond.storage.joining import Copies, lines_that_hold
-from sessiond.storage.old_database import OldDatabase, Remains
-from sessiond.storage.taking import footer_at_end, is_called_later, names_in, names_of
+from sessiond.storage.recovery.taking import footer_at_end, is_called_later, names_in, names_of
+from sessiond.storage.repair.joining import Copies, lines_that_hold
+from sessiond.storage.repair.old_database import OldDatabase, Remains
 from sessiond_client.wire.lines import HeaderLine
 
 

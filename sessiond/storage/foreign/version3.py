@@ -14,8 +14,8 @@ from msgspec import UNSET, Raw, Struct, structs
 from sessiond import checks
 from sessiond.clock import microseconds_of, parse_time, time_text
 from sessiond.errors import Refused
-from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
-from sessiond.storage.versions import (
+from sessiond.storage.commit.amendments import PREVIOUS_NAMES_MAX
+from sessiond.storage.foreign.versions import (
     Damage,
     End,
     Taken,

@@ -60,8 +60,3 @@ def wrong_change(connection: apsw.Connection) -> str | None:
 def wrong_receipts(connection: apsw.Connection) -> list[tuple[str, int]]:
     """Receipts for events that their session has not come to: producer and `n`. Raises apsw.Error."""
     return rows(connection, _WRONG)
-
-
-def drop_receipts(connection: apsw.Connection, wrong: list[tuple[str, int]]) -> None:
-    """Have these appends count as not answered. Raises apsw.Error."""
-    connection.executemany("DELETE FROM receipt WHERE producer = ? AND n = ?", wrong)

@@ -17,11 +17,11 @@ from sessiond.storage.encoding import encode
 from sessiond.storage.file_lines import in_parts
 from sessiond.storage.file_reading import FileReading, called_in
 from sessiond.storage.files import SessionFiles, replace_file
-from sessiond.storage.joining import lines_that_hold
-from sessiond.storage.joint import Joint
-from sessiond.storage.old_database import OldDatabase, Remains
+from sessiond.storage.recovery.taking import is_called_later, names_in, names_of
+from sessiond.storage.repair.joining import lines_that_hold
+from sessiond.storage.repair.joint import Joint
+from sessiond.storage.repair.old_database import OldDatabase, Remains
 from sessiond.storage.state_file import Said, StateFile
-from sessiond.storage.taking import is_called_later, names_in, names_of
 from sessiond_client.wire.lines import HeaderLine
 
 Progress = Callable[[str, int, int], None]

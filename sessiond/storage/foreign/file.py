@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sessiond.errors import Refused
-from sessiond.storage.version2 import Version2
-from sessiond.storage.version3 import Version3
-from sessiond.storage.versions import Damage, Taken, Version, version_number
+from sessiond.storage.foreign.version2 import Version2
+from sessiond.storage.foreign.version3 import Version3
+from sessiond.storage.foreign.versions import Damage, Taken, Version, version_number
 from sessiond_client.wire.framing import LINE_BYTES_MAX
 from sessiond_client.wire.messages import ErrorCode, Session
 

@@ -19,13 +19,13 @@ from sessiond.clock import Clock
 from sessiond.storage.database import rows
 from sessiond.storage.file_lines import BadFile
 from sessiond.storage.files import SessionFiles
+from sessiond.storage.recovery.surplus import digest_of, take_surplus
+from sessiond.storage.recovery.tail import Alike, Tail
+from sessiond.storage.recovery.taking import footer_at_end, is_newer, take_rows
+from sessiond.storage.recovery.unknown import take_unknown
+from sessiond.storage.recovery.unsealed import Unsealed, expected, missing, unsealed
 from sessiond.storage.settling import remove_settled_backups
 from sessiond.storage.state_file import StateFile
-from sessiond.storage.surplus import digest_of, take_surplus
-from sessiond.storage.tail import Alike, Tail
-from sessiond.storage.taking import footer_at_end, is_newer, take_rows
-from sessiond.storage.unknown import take_unknown
-from sessiond.storage.unsealed import Unsealed, expected, missing, unsealed
 from sessiond.storage.view import take_view
 from sessiond_client.wire.messages import Status
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
-from sessiond.storage.beginning import take_beginning
 from sessiond.storage.catalog import last_position
+from sessiond.storage.commit.amendments import PREVIOUS_NAMES_MAX
+from sessiond.storage.commit.event_rows import INSERT_EVENT
 from sessiond.storage.database import rows
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
-from sessiond.storage.event_rows import INSERT_EVENT
 from sessiond.storage.file_reading import FileReading, LineDamage, amend_of, called_in, require_end
-from sessiond.storage.surplus import store_end
+from sessiond.storage.recovery.beginning import take_beginning
+from sessiond.storage.recovery.surplus import store_end
 from sessiond.storage.view import View
 from sessiond_client.wire.lines import FooterLine, HeaderLine
 from sessiond_client.wire.messages import Session

@@ -12,17 +12,17 @@ from pathlib import Path
 
 from sessiond.clock import Clock
 from sessiond.errors import not_found
-from sessiond.storage.checking import Checking
-from sessiond.storage.comparison import Compared
+from sessiond.storage.check.checking import Checking
+from sessiond.storage.check.comparison import Compared
+from sessiond.storage.check.faults import Cure, FaultCode
+from sessiond.storage.check.orphans import wrong_receipts
 from sessiond.storage.directory import DataDirectory
-from sessiond.storage.faults import Cure, FaultCode
 from sessiond.storage.file_lines import in_parts
 from sessiond.storage.file_reading import FileReading
 from sessiond.storage.files import replace_file
-from sessiond.storage.joint import Joint
-from sessiond.storage.old_database import OldDatabase
-from sessiond.storage.orphans import drop_receipts, wrong_receipts
-from sessiond.storage.taking import mark_whole, take_rows
+from sessiond.storage.recovery.taking import mark_whole, take_rows
+from sessiond.storage.repair.joint import Joint
+from sessiond.storage.repair.old_database import OldDatabase
 from sessiond.storage.view import View, take_view, whole_file
 from sessiond_client.wire.messages import Fault
 
@@ -61,7 +61,9 @@ class Mending:
         are not there; returns what was wrong."""
         codes = (FaultCode.RECEIPTS_DIFFER, FaultCode.STATE_DIFFERS)
         found = [it for it in self.checking.directory_faults() if it.code in codes]
-        drop_receipts(self._connection, wrong_receipts(self._connection))
+        self._connection.executemany(
+            "DELETE FROM receipt WHERE producer = ? AND n = ?", wrong_receipts(self._connection)
+        )
         if any(it.code == FaultCode.STATE_DIFFERS for it in found):
             if self._disk.file_size(self._state_file.path) is not None:
                 self._keep_old(self._state_file.path)

@@ -16,8 +16,8 @@ from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
 from sessiond.storage.file_lines import BadFile
 from sessiond.storage.file_reading import LineDamage, header_of
-from sessiond.storage.surplus import digest_of, insert_tags, take_surplus
-from sessiond.storage.tail import Tail
+from sessiond.storage.recovery.surplus import digest_of, insert_tags, take_surplus
+from sessiond.storage.recovery.tail import Tail
 from sessiond_client.wire.lines import HeaderLine
 from sessiond_client.wire.messages import EndReason, Status
 

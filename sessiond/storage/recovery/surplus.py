@@ -13,9 +13,9 @@ from typing import NamedTuple
 import apsw
 
 from sessiond.clock import parse_time
-from sessiond.storage.amendments import PREVIOUS_NAMES_MAX
 from sessiond.storage.catalog import last_position
-from sessiond.storage.event_rows import INSERT_EVENT
+from sessiond.storage.commit.amendments import PREVIOUS_NAMES_MAX
+from sessiond.storage.commit.event_rows import INSERT_EVENT
 from sessiond.storage.file_lines import PART_BYTES, well_formed
 from sessiond.storage.file_reading import LineDamage, require_end
 from sessiond_client.wire.lines import AmendLine, CommandLine, EventText, FooterLine

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sessiond.clock import Clock
+from sessiond.storage.commit.operations import MarkSettled
 from sessiond.storage.database import Database, migrations, open_unchanged, rows
 from sessiond.storage.directory import DATABASE_NAME, DataDirectory, salvage_files, set_database_aside
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
-from sessiond.storage.old_database import NOT_TO_BE_HAD
-from sessiond.storage.operations import MarkSettled
-from sessiond.storage.salvaging import Incomplete, Progress, Salvaged
+from sessiond.storage.repair.old_database import NOT_TO_BE_HAD
+from sessiond.storage.repair.salvaging import Incomplete, Progress, Salvaged
 from sessiond.storage.settling import CannotSettle, settle
 from sessiond.storage.store import Store
 

@@ -15,11 +15,8 @@ from msgspec import structs
 from sessiond.clock import Clock, optional_time_text, parse_time
 from sessiond.errors import Refused
 from sessiond.storage.catalog import being_moved, get_session
-from sessiond.storage.database import rows
-from sessiond.storage.encoding import EncodedEvents, encode, footer_line, header_line
-from sessiond.storage.identity import derived_ulid
-from sessiond.storage.names import Names
-from sessiond.storage.operations import (
+from sessiond.storage.commit.names import Names
+from sessiond.storage.commit.operations import (
     AbandonAdopted,
     Abandoned,
     AdoptEvents,
@@ -29,11 +26,14 @@ from sessiond.storage.operations import (
     SaveSession,
     Stored,
 )
-from sessiond.storage.state import SessionState
+from sessiond.storage.commit.state import SessionState
+from sessiond.storage.database import rows
+from sessiond.storage.encoding import EncodedEvents, encode, footer_line, header_line
+from sessiond.storage.identity import derived_ulid
 from sessiond_client.wire.messages import ErrorCode, Session
 
 if TYPE_CHECKING:
-    from sessiond.storage.transaction import Transaction
+    from sessiond.storage.commit.transaction import Transaction
 
 INSERT_WHOLE = """
     INSERT INTO session (ulid, name, source, status, started_at, ended_at, end_reason, exit_code, recovered,

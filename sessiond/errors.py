@@ -117,6 +117,15 @@ def database_closed(error: Exception) -> Refused:
     )
 
 
+def files_closed(error: OSError) -> Refused:
+    """What is there of files cannot be told for now."""
+    return Refused(
+        ErrorCode.BUSY,
+        f"the files cannot be looked at: {error}",
+        "ask again; if it stays so, see to the disk and to how many files may be open (`ulimit -n`)",
+    )
+
+
 def database_missing(path: Path) -> Refused:
     """There is nothing to read from, and whoever reads makes nothing."""
     return Refused(

@@ -19,7 +19,7 @@ import apsw
 
 from sessiond.clock import Clock
 from sessiond.connection import Connection
-from sessiond.errors import Refused, database_damaged, not_found
+from sessiond.errors import Refused, database_damaged, files_closed, not_found
 from sessiond.storage.check.checking import Checking, Totals
 from sessiond.storage.check.comparison import Compared, CutShort
 from sessiond.storage.check.faults import Cure, beside_a_daemon
@@ -72,6 +72,8 @@ class Verifying:
                 self._fill(page, request, cut)
         except CutShort:
             raise Refused(ErrorCode.BUSY, "the daemon is stopping", "ask again once it is back") from None
+        except OSError as error:
+            raise files_closed(error) from None
         if page.has_damage:
             self._suspect()
         return page.reply()

@@ -7,6 +7,7 @@ notes how far the index is, so that whatever stops it, it goes on where it was.
 from __future__ import annotations
 
 import logging
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,11 +89,24 @@ def open_index(path: Path, *, is_at_rest: bool = False) -> apsw.Connection:
 
 @contextmanager
 def damage_told() -> Iterator[None]:
-    """What SQLite says of a file that is damaged or gone becomes IndexDamaged."""
+    """What SQLite says of a file that is damaged or gone becomes IndexDamaged.
+
+    Raises apsw.CantOpenError where no file at all can be opened: that is no damage.
+    """
     try:
         yield
     except (*CORRUPTION, apsw.CantOpenError) as error:
+        if isinstance(error, apsw.CantOpenError) and not _descriptors_left():
+            raise
         raise IndexDamaged(f"{type(error).__name__}: {error}") from error
+
+
+def _descriptors_left() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 class Index:

@@ -54,3 +54,17 @@ def test_a_daemon_without_descriptors_goes_on_with_those_it_has_and_recovers_wit
     finally:
         for connected in waiting:
             connected.close()
+
+
+def test_a_check_that_can_open_nothing_is_refused_and_finds_no_damage(daemon: RunningDaemon) -> None:
+    peer = daemon.peer()
+    session = peer.start(owner_pid=0)
+    peer.append(session, "before")
+    for spare in range(6):
+        limit_descriptors(daemon, spare)
+        answer = peer.call("verify")
+        assert answer.get("code") == "busy" or answer["faults"] == [], (spare, answer)
+        limit_descriptors(daemon, None)
+
+    assert peer.call("verify")["faults"] == []
+    assert "Traceback" not in daemon.log_text()

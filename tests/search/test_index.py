@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import closing
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -404,6 +405,47 @@ def test_an_index_that_the_disk_fails_is_taken_up_again_later(
 
     assert index.extent is not None
     index.close()
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """This process can open so many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1 + count, hard))
+    taken = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for descriptor in [taken.pop() for _ in range(count)]:
+            os.close(descriptor)
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+def test_an_index_is_not_thrown_away_because_no_file_can_be_opened(tmp_path: Path) -> None:
+    make(tmp_path / "data")
+    path = tmp_path / "data" / INDEX_NAME
+    index = Index(path, tmp_path / "data" / "sessiond.db", Clock())
+    index.open()
+    index.close()
+    inode = path.stat().st_ino
+
+    outcomes = set()
+    for count in range(12):
+        with descriptors_left(count):
+            try:
+                index.open()
+                outcomes.add("opened")
+            except (Refused, apsw.CantOpenError):
+                outcomes.add("not opened")
+        index.close()
+        assert path.stat().st_ino == inode
+
+    assert outcomes == {"opened", "not opened"}
 
 
 def test_a_line_that_is_no_json_has_no_text_and_keeps_no_other_from_being_found(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from sessiond.storage.commit.operations import (
     StartSession,
     TagSession,
 )
+from sessiond.storage.commit.tags import replace_tags
 from sessiond.storage.database import rows
 from sessiond.storage.encoding import encode, header_line
 from sessiond_client.wire.lines import AmendLine, LabelLine, MilestoneLine
@@ -115,11 +116,7 @@ class Amendments:
                 ErrorCode.TOO_LARGE, f"{len(tags)} tags; at most {ITEMS_MAX}", "remove some", field="add"
             )
         row_id = self._row_id(operation.session)
-        self._connection.execute("DELETE FROM tag WHERE session_id = ?", (row_id,))
-        self._connection.executemany(
-            "INSERT INTO tag (session_id, position, tag) VALUES (?, ?, ?)",
-            [(row_id, position, tag) for position, tag in enumerate(tags)],
-        )
+        replace_tags(self._connection, row_id, tags)
         return self._amended(operation.session, AmendLine(at=time_text(operation.at), tags=tags))
 
     def _amended(self, ulid: str, amend: AmendLine) -> Session:

@@ -27,6 +27,7 @@ from sessiond.storage.commit.operations import (
     Stored,
 )
 from sessiond.storage.commit.state import SessionState
+from sessiond.storage.commit.tags import insert_tags
 from sessiond.storage.database import rows
 from sessiond.storage.encoding import EncodedEvents, encode, footer_line, header_line
 from sessiond.storage.identity import derived_ulid
@@ -194,8 +195,5 @@ class Arrivals:
             ),
         )  # fmt: skip
         row_id = self._connection.last_insert_rowid()
-        self._connection.executemany(
-            "INSERT INTO tag (session_id, position, tag) VALUES (?, ?, ?)",
-            [(row_id, position, tag) for position, tag in enumerate(session.tags)],
-        )
+        insert_tags(self._connection, row_id, session.tags)
         return row_id

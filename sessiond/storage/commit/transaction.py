@@ -36,6 +36,7 @@ from sessiond.storage.commit.operations import (
     StartSession,
 )
 from sessiond.storage.commit.state import SessionState, States
+from sessiond.storage.commit.tags import insert_tags
 from sessiond.storage.database import rows
 from sessiond_client.wire.lines import LabelLine, MilestoneLine
 from sessiond_client.wire.messages import PRODUCER_WINDOW, EndReason, ErrorCode, NewEvent, Session, Status
@@ -321,10 +322,7 @@ class Transaction:
             ),
         )  # fmt: skip
         row_id = self._connection.last_insert_rowid()
-        self._connection.executemany(
-            "INSERT INTO tag (session_id, position, tag) VALUES (?, ?, ?)",
-            [(row_id, position, tag) for position, tag in enumerate(operation.tags)],
-        )
+        insert_tags(self._connection, row_id, operation.tags)
         return row_id
 
     def end(self, operation: EndSession) -> Session:

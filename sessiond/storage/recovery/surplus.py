@@ -16,6 +16,7 @@ from sessiond.clock import parse_time
 from sessiond.storage.catalog import last_position
 from sessiond.storage.commit.amendments import PREVIOUS_NAMES_MAX
 from sessiond.storage.commit.event_rows import INSERT_EVENT
+from sessiond.storage.commit.tags import replace_tags
 from sessiond.storage.file_lines import PART_BYTES, well_formed
 from sessiond.storage.file_reading import LineDamage, require_end
 from sessiond_client.wire.lines import AmendLine, CommandLine, EventText, FooterLine
@@ -124,16 +125,7 @@ def _amend(connection: apsw.Connection, row_id: int, position: int, raw: bytes, 
     if line.name is not None:
         connection.execute(_RENAME, (line.name, PREVIOUS_NAMES_MAX, row_id))
     if line.tags is not None:
-        connection.execute("DELETE FROM tag WHERE session_id = ?", (row_id,))
-        insert_tags(connection, row_id, line.tags)
-
-
-def insert_tags(connection: apsw.Connection, row_id: int, tags: list[str]) -> None:
-    """Store the tags of a session that has none."""
-    connection.executemany(
-        "INSERT OR IGNORE INTO tag (session_id, position, tag) VALUES (?, ?, ?)",
-        [(row_id, position, tag) for position, tag in enumerate(tags)],
-    )
+        replace_tags(connection, row_id, line.tags)
 
 
 def _end_as(connection: apsw.Connection, row_id: int, footer: FooterLine) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 from sessiond.storage.catalog import last_position
 from sessiond.storage.commit.amendments import PREVIOUS_NAMES_MAX
 from sessiond.storage.commit.event_rows import INSERT_EVENT
+from sessiond.storage.commit.tags import replace_tags
 from sessiond.storage.database import rows
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
@@ -183,8 +184,4 @@ def _take_names(connection: apsw.Connection, view: View, reading: FileReading) -
         previous = encode(names[:-1][-PREVIOUS_NAMES_MAX:])
         sql = "UPDATE session SET name = ?, previous_names = ? WHERE id = ?"
         connection.execute(sql, (name, previous.decode(), row_id))
-    connection.execute("DELETE FROM tag WHERE session_id = ?", (row_id,))
-    connection.executemany(
-        "INSERT INTO tag (session_id, position, tag) VALUES (?, ?, ?)",
-        [(row_id, position, tag) for position, tag in enumerate(tags)],
-    )
+    replace_tags(connection, row_id, tags)

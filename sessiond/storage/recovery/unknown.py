@@ -12,11 +12,12 @@ import apsw
 import msgspec
 
 from sessiond.clock import parse_time
+from sessiond.storage.commit.tags import insert_tags
 from sessiond.storage.disk import Disk
 from sessiond.storage.encoding import encode
 from sessiond.storage.file_lines import BadFile
 from sessiond.storage.file_reading import LineDamage, header_of
-from sessiond.storage.recovery.surplus import digest_of, insert_tags, take_surplus
+from sessiond.storage.recovery.surplus import digest_of, take_surplus
 from sessiond.storage.recovery.tail import Tail
 from sessiond_client.wire.lines import HeaderLine
 from sessiond_client.wire.messages import EndReason, Status

@@ -40,6 +40,7 @@ class Syncer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="syncer")
         self._work = Wakeup()
         self._hurried = Wakeup()
+        self._turn = anyio.Lock()
         self._failed: set[str] = set()
         self._forgotten: set[str] = set()
         self.on_sealed: Callable[[], None] = lambda: None
@@ -74,6 +75,10 @@ class Syncer:
 
     async def sync(self) -> None:
         """Sync what was written to up to now, and note in the database that it is."""
+        async with self._turn:  # who stops us waits for what is under way, too
+            await self._sync()
+
+    async def _sync(self) -> None:
         written, self._writer.dirty = self._writer.dirty, {}
         # After a failed sync the next one succeeds and proves nothing; such a file is written anew, whole.
         dirty = {ulid: file for ulid, file in written.items() if ulid not in self._failed}

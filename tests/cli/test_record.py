@@ -232,8 +232,8 @@ def test_a_process_left_behind_on_the_terminal_does_not_hold_up_the_end(sessionc
 FILL_UNTIL_FULL = """
 import os, select, sys
 os.set_blocking(1, False)
-written = 0
-while select.select([], [1], [], 3)[1]:
+written, at_least = 0, int(sys.argv[2])
+while select.select([], [1], [], 3)[1] or written <= at_least:
     try:
         written += os.write(1, b"x" * 1000)
     except BlockingIOError:
@@ -248,7 +248,16 @@ def test_a_slow_reader_gets_what_was_written_last(sessionctl: Sessionctl, tmp_pa
     ended = tmp_path / "ended"
     os.mkfifo(ended)
     recorder = subprocess.Popen(
-        [*SESSIONCTL, "record", "--", sys.executable, "-c", FILL_UNTIL_FULL, str(ended)],
+        [
+            *SESSIONCTL,
+            "record",
+            "--",
+            sys.executable,
+            "-c",
+            FILL_UNTIL_FULL,
+            str(ended),
+            str(PENDING_BYTES_MAX),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=sessionctl.environ,

@@ -19,11 +19,20 @@ from tests.running import RunningDaemon
 Start = Callable[..., Terminal]
 
 
-def counting(lines: int, gate: Path) -> list[str]:
-    """A program that writes a line, waits until the pipe `gate` was opened, and writes many more."""
-    program = (
-        f"print('first', flush=True); open({str(gate)!r}).read()\nfor i in range({lines}): print(i, '.' * 60)"
-    )
+def counting(lines: int, gate: Path, pause: int = -1) -> list[str]:
+    """A program that writes a line, waits until the pipe `gate` was opened, and writes many more.
+
+    Before the line `pause` it waits for the gate once more.
+    """
+    program = f"""if True:
+        print("first", flush=True)
+        open({str(gate)!r}).read()
+        for i in range({lines}):
+            if i == {pause}:
+                sys.stdout.flush()
+                open({str(gate)!r}).read()
+            print(i, "." * 60)"""
+    program = f"import sys\n{program}"
     return [sys.executable, "-c", program]
 
 
@@ -59,7 +68,7 @@ def test_a_daemon_killed_and_started_again_has_everything(
 ) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    terminal = on_terminal("record", "--", *counting(20_000, gate))
+    terminal = on_terminal("record", "--", *counting(20_000, gate, pause=15_001))
     terminal.wait_for("first")
     wait_recorded(sessionctl, "output")
 
@@ -67,6 +76,7 @@ def test_a_daemon_killed_and_started_again_has_everything(
     gate.write_bytes(b"")
     terminal.wait_for("15000 ")
     daemon.start()
+    gate.write_bytes(b"")
 
     assert terminal.wait() == 0
     assert b"the daemon was away once; nothing was lost" in terminal.seen

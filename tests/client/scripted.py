@@ -33,6 +33,10 @@ class Conversation:
         self.received.append(message)
         return message
 
+    def await_more(self) -> None:
+        """Return when a message has begun to come, or none will; it is still to be received."""
+        self._lines.peek(1)
+
     def send(self, kind: str, **fields: Any) -> None:
         """Send a message."""
         self.send_bytes(json.dumps({"type": kind, **fields}).encode() + b"\n")

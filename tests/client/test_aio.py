@@ -164,8 +164,13 @@ async def test_an_append_whose_answer_was_lost_is_sent_again_with_the_same_numbe
 
 
 async def test_a_cancelled_request_leaves_the_connection_whole(socket_path: Path) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
     def answer_slowly(conversation: Conversation) -> None:
         conversation.welcome()
+        conversation.await_more()
+        begun.set()
+        cancelled.wait(30)
         big = conversation.receive()
         late = conversation.receive()
         conversation.send("appended", id=big["id"], session=SESSION, first=0, last=0)
@@ -174,8 +179,11 @@ async def test_a_cancelled_request_leaves_the_connection_whole(socket_path: Path
 
     with ScriptedPeer(socket_path, answer_slowly) as peer:
         async with connect(socket_path) as client:
-            with anyio.move_on_after(0.05):
-                await client.append(SESSION, [event("output", "x" * 1024 * 1024)] * 8)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.append, SESSION, [event("output", "x" * 1024 * 1024)] * 8)
+                assert await anyio.to_thread.run_sync(begun.wait, 30)
+                tasks.cancel_scope.cancel()
+            cancelled.set()
             await client.ping()
 
     assert len(peer.conversations) == 1

@@ -103,7 +103,9 @@ def test_nothing_is_lost_on_a_full_disk_and_the_same_requests_succeed_once_there
         appenders = [Appender(daemon, producer) for producer in PRODUCERS]
         fill(appenders)
         reader = daemon.peer()
-        assert reader.call("status")["refusing"] == "disk_full"
+        # A note of the daemon's own, that a file was synced, may still have found room since.
+        while reader.call("status")["refusing"] != "disk_full":
+            fill(appenders[:1])
         for appender in appenders:
             page = reader.call("read", session=appender.session, limit=1000)
             assert [event["text"] for event in page["events"]] == appender.stored[:1000]

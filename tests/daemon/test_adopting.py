@@ -15,7 +15,7 @@ import pytest
 
 from tests.checker import check, lines_in_database
 from tests.crash.test_disk_errors import strace
-from tests.daemon.test_saving import save
+from tests.daemon.halting import TRIES_MAX, Stage, go_on, halts
 from tests.peer import Peer
 from tests.running import RunningDaemon
 from tests.storage.test_adoption import (
@@ -33,6 +33,7 @@ from tests.storage.test_full_disk import small_disk  # noqa: F401 - a fixture
 
 BIG_EVENTS = 300_000
 MEMORY_GROWTH_MIB_MAX = 40
+APPENDS = 20
 
 
 @pytest.fixture
@@ -77,6 +78,29 @@ def until_nothing_is_left(data_dir: Path) -> None:
 def is_answered(peer: Peer, seconds: float = 0) -> bool:
     """Whether there is an answer, or comes one within this time."""
     return bool(select.select([peer.socket], [], [], seconds)[0])
+
+
+def adopting_stage(data_dir: Path) -> Stage:
+    """Whether some of the events are stored, or all of them."""
+    with closing(sqlite3.connect(f"file:{data_dir / 'sessiond.db'}?mode=ro", uri=True)) as connection:
+        row = connection.execute("SELECT id, shelf FROM session WHERE ulid = ?", (ULID,)).fetchone()
+        if row is None:
+            return Stage.BEFORE
+        sql = "SELECT count(*) > 5000 FROM event WHERE session_id = ?"
+        (some,) = connection.execute(sql, row[:1]).fetchone()
+        return Stage.OVER if row[1] != "incoming" else Stage.UNDER_WAY if some else Stage.BEFORE
+
+
+def halted_in_an_adoption(daemon: RunningDaemon, source: Path) -> Peer:
+    """Who asked for the adoption of a file that a daemon was in the middle of when it was stopped."""
+    for _ in range(TRIES_MAX):
+        peer = daemon.peer()
+        peer.send("adopt", path=str(source))
+        if halts(daemon, lambda: adopting_stage(daemon.data_dir)):
+            return peer
+        assert peer.receive()["type"] == "saved"
+        assert peer.call("delete", session=ULID, purge=True)["type"] == "deleted"
+    raise AssertionError("the daemon was quicker every time")
 
 
 def test_a_file_of_ours_goes_into_another_daemon_byte_for_byte(home: Path, tmp_path: Path) -> None:
@@ -293,56 +317,33 @@ def test_a_file_that_the_daemon_does_not_know_is_not_replaced(
     assert stranger.read_bytes() == encoded(HEADER, event(0, "another"))
 
 
-def test_a_big_file_is_adopted_between_the_appends_of_others_and_unseen_until_it_is_whole(
+def test_a_big_file_is_adopted_between_the_appends_of_others(
     daemon: RunningDaemon, peer: Peer, source: Path
 ) -> None:
     big_file(source, BIG_EVENTS)
     live = peer.start(owner_pid=0)
     for _ in range(8):  # until the caches are as full as they get, with or without an adoption
         peer.append(live, *["x" * 80] * 4000)
-    before = daemon.memory_mib()
-    asking = daemon.peer()
-    adopting = daemon.peer()
+    before = peak = daemon.memory_mib()
     follower = daemon.peer()
     follower.call("follow")
-    peak = before
-    appended = unseen = 0
 
-    adopting.send("adopt", path=str(source))
+    adopting = halted_in_an_adoption(daemon, source)
+    for _ in range(APPENDS):
+        peer.send("append", session=live, events=[{"kind": "note", "text": "during"}])
+    go_on(daemon)
+    for _ in range(APPENDS):
+        assert peer.receive()["type"] == "appended"
     while not is_answered(adopting, 0.005):
-        assert peer.append(live, "during")["type"] == "appended"
-        appended += 1
+        assert peer.append(live, "on")["type"] == "appended"
         peak = max(peak, daemon.memory_mib())
         told = follower.receive()["events"]
         if shelves(daemon.data_dir).get(ULID) == "incoming":
             assert ULID not in {event["session"] for event in told}
-        if unseen < 5 and shelves(daemon.data_dir).get(ULID) == "incoming":
-            answers = [
-                asking.call("get", session=ULID),
-                asking.call("find", needle=ULID),
-                asking.call("find", needle="demo"),
-                asking.call("read", session=ULID),
-                asking.call("count", session=ULID),
-                asking.call("follow", session=ULID),
-                asking.call("list"),
-                peer.append(ULID, "x"),
-                peer.call("delete", session=ULID, force=True, purge=True),
-                save(peer, ulid=ULID),
-            ]
-            if is_answered(adopting):
-                break  # it may be there by now
-            unseen += 1
-            started = peer.call("start", name="demo", owner_pid=0)["session"]
-            assert started["name"] == f"demo-{unseen + 1}"  # the name is taken already
-            assert answers[0]["session"] is None
-            assert [answer["code"] for answer in answers[1:6]] == ["not_found"] * 5
-            assert ULID not in [session["ulid"] for session in answers[6]["sessions"]]
-            assert [answer["code"] for answer in answers[7:]] == ["not_found", "not_found", "busy"]
 
     reply = adopting.receive()
     assert (reply["session"]["event_count"], reply["session"]["name"]) == (BIG_EVENTS, "demo")
-    assert appended > 10
-    assert unseen > 0
+    assert stored_between(daemon.data_dir, "during") == APPENDS
     assert peak - before < MEMORY_GROWTH_MIB_MAX
     events = source.read_bytes().partition(b"\n")[2]
     stored = b"".join(line + b"\n" for line in lines_in_database(daemon.data_dir)[ULID])
@@ -350,6 +351,44 @@ def test_a_big_file_is_adopted_between_the_appends_of_others_and_unseen_until_it
     own = (daemon.data_dir / "sessions" / f"{ULID}.ndjson").read_bytes().partition(b"\n")[2]
     assert own.startswith(events)
     assert json.loads(own[len(events) :])["digest"] == hashlib.sha256(events).hexdigest()
+
+
+def stored_between(data_dir: Path, text: str) -> int:
+    """How many events of this text were stored before the last one that was adopted."""
+    sql = (
+        "SELECT count(*) FROM event WHERE text = ?"
+        " AND id < (SELECT max(e.id) FROM event e JOIN session s ON s.id = e.session_id WHERE s.ulid = ?)"
+    )
+    with closing(sqlite3.connect(f"file:{data_dir / 'sessiond.db'}?mode=ro", uri=True)) as connection:
+        return int(connection.execute(sql, (text, ULID)).fetchone()[0])
+
+
+def test_nothing_is_seen_of_a_file_until_all_of_it_is_stored(
+    daemon: RunningDaemon, peer: Peer, source: Path
+) -> None:
+    big_file(source, 40_000)
+    asking = daemon.peer()
+
+    adopting = halted_in_an_adoption(daemon, source)
+    for number, kind in enumerate(("get", "read", "count", "follow"), 1):
+        asking.send(kind, id=number, session=ULID)
+    for number, needle in ((5, ULID), (6, "demo")):
+        asking.send("find", id=number, needle=needle)
+    asking.send("list", id=7)
+    peer.send("append", id=1, session=ULID, events=[{"kind": "note"}])
+    peer.send("delete", id=2, session=ULID, force=True, purge=True)
+    peer.send("save", id=3, header={"started_at": AT, "ulid": ULID}, events=[])
+    peer.send("start", id=4, name="demo", owner_pid=0)
+    go_on(daemon)
+    asked = {reply["id"]: reply for reply in (asking.receive() for _ in range(7))}
+    done = {reply["id"]: reply for reply in (peer.receive() for _ in range(4))}
+
+    assert asked[1]["session"] is None
+    assert [asked[number]["code"] for number in range(2, 7)] == ["not_found"] * 5
+    assert ULID not in [session["ulid"] for session in asked[7]["sessions"]]
+    assert [done[number].get("code") for number in range(1, 5)] == ["not_found", "not_found", "busy", None]
+    assert done[4]["session"]["name"] == "demo-2", "the name is taken already"
+    assert adopting.receive()["session"]["event_count"] == 40_000
 
 
 def test_one_file_at_a_time_and_each_is_stored_once(daemon: RunningDaemon, source: Path) -> None:
@@ -363,61 +402,6 @@ def test_one_file_at_a_time_and_each_is_stored_once(daemon: RunningDaemon, sourc
     check(daemon.data_dir)
 
 
-def until_some_is_stored(daemon: RunningDaemon) -> None:
-    """Wait until the adoption is in the middle of its events."""
-    while True:
-        with closing(
-            sqlite3.connect(f"file:{daemon.data_dir / 'sessiond.db'}?mode=ro", uri=True)
-        ) as connection:
-            if connection.execute("SELECT count(*) FROM event").fetchone()[0] > 5000:
-                return
-
-
-def test_killed_in_the_middle_nothing_is_left_and_it_can_be_adopted_again(
-    daemon: RunningDaemon, source: Path
-) -> None:
-    big_file(source, 30_000)
-    daemon.peer().send("adopt", path=str(source))
-    until_some_is_stored(daemon)
-
-    daemon.restart()
-
-    until_nothing_is_left(daemon.data_dir)
-    daemon.peer().send("adopt", path=str(source))
-    until_some_is_stored(daemon)
-    daemon.restart()
-    # Asked for at once, it waits until what was left is gone.
-    reply = daemon.peer().call("adopt", path=str(source))
-    assert (reply["existed"], reply["session"]["event_count"]) == (False, 30_000)
-    check(daemon.data_dir)
-
-
-def test_killed_before_the_last_commit_the_file_goes_too(daemon: RunningDaemon, source: Path) -> None:
-    source.write_bytes(encoded(HEADER, event(0), footer(event(0))))
-    daemon.peer().call("adopt", path=str(source))
-    daemon.kill()
-    with closing(sqlite3.connect(daemon.data_dir / "sessiond.db")) as connection:
-        connection.execute("UPDATE session SET shelf = 'incoming'")
-        connection.commit()
-
-    daemon.start()
-
-    until_nothing_is_left(daemon.data_dir)
-
-
-def test_an_adoption_ends_with_who_asked_for_it(daemon: RunningDaemon, source: Path) -> None:
-    big_file(source, 30_000)
-    peer = daemon.peer()
-    peer.send("adopt", path=str(source))
-    until_some_is_stored(daemon)
-
-    peer.close()
-
-    until_nothing_is_left(daemon.data_dir)
-    assert daemon.peer().call("adopt", path=str(source))["session"]["event_count"] == 30_000
-    check(daemon.data_dir)
-
-
 def test_a_client_that_only_stops_sending_still_gets_its_answer(daemon: RunningDaemon, source: Path) -> None:
     big_file(source, 20_000)
     peer = daemon.peer()
@@ -427,33 +411,6 @@ def test_a_client_that_only_stops_sending_still_gets_its_answer(daemon: RunningD
     assert peer.receive()["type"] == "saved"
     with pytest.raises(EOFError):
         peer.receive()
-
-
-def test_a_daemon_that_is_stopped_meanwhile_stops_and_leaves_nothing(
-    daemon: RunningDaemon, source: Path
-) -> None:
-    big_file(source, 30_000)
-    daemon.peer().send("adopt", path=str(source))
-    until_some_is_stored(daemon)
-
-    assert daemon.stop() == 0
-
-    daemon.start()
-    until_nothing_is_left(daemon.data_dir)
-
-
-def test_a_file_that_is_changed_while_it_is_read_is_refused(daemon: RunningDaemon, source: Path) -> None:
-    big_file(source, 30_000)
-    peer = daemon.peer()
-    peer.send("adopt", path=str(source))
-    until_some_is_stored(daemon)
-
-    with source.open("r+b") as file:
-        file.seek(-20, os.SEEK_END)
-        file.write(b"X")
-
-    assert peer.receive()["code"] == "conflict"
-    until_nothing_is_left(daemon.data_dir)
 
 
 def test_what_has_no_room_on_the_disk_is_not_begun(small_disk: Path, home: Path, source: Path) -> None:  # noqa: F811

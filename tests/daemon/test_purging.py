@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,10 @@ def test_the_id_of_a_session_that_is_being_purged_is_busy(daemon: RunningDaemon,
     begun(peer)
     fields = {"session": parent} if kind == "fork" else {}
 
-    peer.send("delete", id=1, session=ULID, purge=True, force=True)
-    peer.send(kind, id=2, ulid=ULID, owner_pid=0, **fields)
+    purge = {"type": "delete", "id": 1, "session": ULID, "purge": True, "force": True}
+    again = {"type": kind, "id": 2, "ulid": ULID, "owner_pid": 0, **fields}
+    # In one piece: the daemon reads both before it can have removed anything.
+    peer.send_bytes(b"".join(json.dumps(message).encode() + b"\n" for message in (purge, again)))
     replies = answers(peer, 2)
 
     assert (replies[1]["type"], replies[2].get("code")) == ("deleted", "busy")

@@ -30,6 +30,15 @@ def hurried_daemon(home: Path) -> Iterator[RunningDaemon]:
     daemon.kill()
 
 
+def spoken(daemon: RunningDaemon) -> Peer:
+    """A connection that has sent its first line in time, however busy the machine is."""
+    while True:
+        peer = daemon.peer()
+        with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            assert peer.call("ping")["type"] == "pong"
+            return peer
+
+
 def drip(peer: Peer) -> None:
     """Send white space, a byte at a time, for ever."""
     while True:
@@ -39,12 +48,10 @@ def drip(peer: Peer) -> None:
 def test_peers_that_never_finish_a_line_are_let_go_of_and_idle_ones_stay(
     hurried_daemon: RunningDaemon,
 ) -> None:
-    idle = hurried_daemon.peer()
-    idle.call("ping")
+    idle = spoken(hurried_daemon)
     silent = [hurried_daemon.peer() for _ in range(100)]
-    half = [hurried_daemon.peer() for _ in range(100)]
+    half = [spoken(hurried_daemon) for _ in range(100)]
     for peer in half:
-        peer.call("ping")
         peer.send_bytes(b'{"type":"ping"')
 
     assert all(peer.is_cut() for peer in [*silent, *half])
@@ -62,7 +69,7 @@ def test_a_byte_at_a_time_does_not_keep_a_line_alive(hurried_daemon: RunningDaem
 
 def test_blank_lines_do_not_make_up_for_a_first_one(hurried_daemon: RunningDaemon) -> None:
     peer = hurried_daemon.peer()
-    peer.send_bytes(b"\n\n")
+    with suppress(BrokenPipeError, ConnectionResetError):  # it may be over before they are sent
+        peer.send_bytes(b"\n\n")
 
-    with suppress(ConnectionResetError):
-        assert peer.is_cut()
+    assert peer.is_cut()

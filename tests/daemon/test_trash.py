@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.checker import check, facts_in_database
+from tests.daemon.halting import TRIES_MAX, Stage, halts
 from tests.daemon.test_metadata import ended, get
 from tests.peer import Peer
 from tests.running import RunningDaemon
@@ -111,15 +112,27 @@ def test_positions_of_purged_events_are_not_given_again(daemon: RunningDaemon) -
     assert [event["text"] for event in follower.receive()["events"]] == ["after"]
 
 
+def halted_in_a_purge(daemon: RunningDaemon) -> str:
+    """The session that a daemon was purging when it was stopped."""
+    for _ in range(TRIES_MAX):
+        peer = daemon.peer()
+        ulid = peer.start(owner_pid=0)
+        for _ in range(8):
+            peer.append(ulid, *["x" * 200] * 4000)
+        peer.call("end", session=ulid)
+
+        def stage(ulid: str = ulid) -> Stage:
+            row = facts_in_database(daemon.data_dir).get(ulid, {"shelf": "gone"})
+            return {"purged": Stage.UNDER_WAY, "gone": Stage.OVER}.get(row["shelf"], Stage.BEFORE)
+
+        peer.send("delete", session=ulid, purge=True)
+        if halts(daemon, stage):
+            return ulid
+    raise AssertionError("the daemon was quicker every time")
+
+
 def test_a_purge_that_was_cut_short_is_finished_at_the_next_start(daemon: RunningDaemon) -> None:
-    peer = daemon.peer()
-    ulid = peer.start(owner_pid=0)
-    for _ in range(8):
-        peer.append(ulid, *["x" * 200] * 4000)
-    peer.call("end", session=ulid)
-    peer.send("delete", session=ulid, purge=True)
-    while get(daemon.peer(), ulid) is not None:
-        pass
+    ulid = halted_in_a_purge(daemon)
     daemon.kill()
     assert ulid in facts_in_database(daemon.data_dir)
 

@@ -25,7 +25,16 @@ def session(daemon: RunningDaemon) -> str:
     for text in TEXTS:
         peer.append(ulid, text)
     daemon.kill()
+    forget_what_was_synced(daemon)
     return ulid
+
+
+def forget_what_was_synced(daemon: RunningDaemon) -> None:
+    """Have the file not known to be on disk, also if the daemon had the time to sync it."""
+    with closing(sqlite3.connect(f"file:{daemon.data_dir / 'sessiond.db'}?mode=ro", uri=True)) as connection:
+        (synced,) = connection.execute("SELECT sum(synced_bytes) FROM session").fetchone()
+    if synced:
+        change_database(daemon, "UPDATE session SET synced_bytes = 0, synced_seq = 0")
 
 
 def file_of(daemon: RunningDaemon, session: str) -> Path:

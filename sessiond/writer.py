@@ -138,19 +138,23 @@ class Writer:
         self._thread.shutdown(wait=True)
 
     def _take_batch(self) -> list[Entry]:
-        """The next batch, one operation of each lane in turn, so that a flood does not starve the others."""
-        batch: list[Entry] = []
-        size = 0
-        while self._lanes and len(batch) < BATCH_OPERATIONS_MAX and size < BATCH_BYTES_MAX:
+        """The next batch, one operation of each lane in turn, so that a flood does not starve the others.
+
+        In the batch those of a lane stand together: to the stores they are one run of events.
+        """
+        taken: dict[Hashable, list[Entry]] = {lane: [] for lane in self._lanes}
+        count = size = 0
+        while self._lanes and count < BATCH_OPERATIONS_MAX and size < BATCH_BYTES_MAX:
             lane, entries = self._lanes.popitem(last=False)
             entry = entries.popleft()
-            batch.append(entry)
+            taken[lane].append(entry)
+            count += 1
             size += entry.size
             if entries:
                 self._lanes[lane] = entries
         self._queued_bytes -= size
-        self.queue_length -= len(batch)
-        return batch
+        self.queue_length -= count
+        return [entry for entries in taken.values() for entry in entries]
 
     async def _commit(self, batch: list[Entry]) -> None:
         operations = [entry.operation for entry in batch]

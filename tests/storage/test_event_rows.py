@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import count
+
 import apsw
 import pytest
 from hypothesis import given
@@ -12,58 +15,61 @@ from sessiond.storage.commit.event_rows import INSERT_EVENT, EventRows
 from sessiond.storage.database import migrations
 
 TABLE = "CREATE TABLE event (id INTEGER PRIMARY KEY, session_id, seq, kind TEXT, at INTEGER, line TEXT)"
-FIRST_ID, SESSION, FIRST_SEQ = 1000, 7, 40
+FIRST_ID, FIRST_SEQ = 1000, 40
 
 Event = tuple[str, int, str]
 """A kind, a time, and a line."""
+
+Append = tuple[int, list[Event]]
+"""A session, and what it gets."""
 
 events = some.tuples(
     some.sampled_from(["output", "input"]),
     some.one_of(some.integers(-(2**63), 2**63 - 1), some.just(1_795_000_000_000_000)),
     some.text(some.characters(exclude_characters="\0", exclude_categories=["Cs"])),
 )
-appends = some.lists(
-    some.one_of(
-        some.lists(events, min_size=1, max_size=12),
-        some.lists(
-            some.tuples(some.just("output"), some.integers(-9, 9), some.text("é{", max_size=3)), max_size=9
-        ),
-    ).filter(bool),
+alike = some.tuples(some.just("output"), some.integers(-9, 9), some.text("é{", max_size=3))
+batches = some.lists(
+    some.tuples(
+        some.sampled_from([7, 7, 8]),
+        some.one_of(some.lists(events, min_size=1, max_size=12), some.lists(alike, min_size=1, max_size=9)),
+    ),
     max_size=6,
 )
 
 
-def inserted(batch: list[list[Event]]) -> list[tuple[object, ...]]:
-    """What is in the table after these appends to one session."""
+def inserted(batch: list[Append]) -> list[tuple[object, ...]]:
+    """What is in the table after these appends."""
     connection = apsw.Connection(":memory:")
     connection.execute(TABLE)
     rows = EventRows()
-    done = 0
-    for append in batch:
+    done = Counter[int]()
+    for session, append in batch:
         kinds, times, lines = map(list, zip(*append, strict=True))
-        rows.add(FIRST_ID + done, SESSION, FIRST_SEQ + done, kinds, times, [*lines, ""])
-        done += len(append)
-    assert rows.count == done
+        rows.add(FIRST_ID + done.total(), session, FIRST_SEQ + done[session], kinds, times, [*lines, ""])
+        done[session] += len(append)
+    assert rows.count == done.total()
     rows.write(connection)
     return connection.execute("SELECT *, typeof(at), typeof(line) FROM event ORDER BY id").fetchall()
 
 
-def expected(batch: list[list[Event]]) -> list[tuple[object, ...]]:
+def expected(batch: list[Append]) -> list[tuple[object, ...]]:
     """What should be."""
-    flat = [event for append in batch for event in append]
+    seqs = {session: count(FIRST_SEQ) for session, _ in batch}
+    flat = [(session, *event) for session, append in batch for event in append]
     return [
-        (FIRST_ID + number, SESSION, FIRST_SEQ + number, kind, at, line, "integer", "text")
-        for number, (kind, at, line) in enumerate(flat)
+        (FIRST_ID + number, session, next(seqs[session]), kind, at, line, "integer", "text")
+        for number, (session, kind, at, line) in enumerate(flat)
     ]
 
 
-@given(appends)
-def test_a_run_of_events_is_stored_as_its_events_one_by_one(batch: list[list[Event]]) -> None:
+@given(batches)
+def test_a_run_of_events_is_stored_as_its_events_one_by_one(batch: list[Append]) -> None:
     assert inserted(batch) == expected(batch)
 
 
 def test_an_sqlite_without_arrays_stores_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = [[("output", at, f"line {at}") for at in range(9)], [("input", 1, "é")]]
+    batch = [(7, [("output", at, f"line {at}") for at in range(9)]), (7, [("input", 1, "é")])]
     with_arrays = inserted(batch)
     monkeypatch.setattr(event_rows, "_HAS_ARRAYS", False)
 

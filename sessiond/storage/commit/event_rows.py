@@ -5,9 +5,8 @@ Owns how they are inserted. The one rule: Python is asked once for a run of even
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import repeat
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import chain, count, groupby, repeat
 
 import apsw
 
@@ -35,29 +34,57 @@ Row = tuple[int, int, int, str, int, str]
 """`id`, `session_id`, `seq`, `kind`, `at`, `line`."""
 
 
-class Run(NamedTuple):
+class Run:
     """Consecutive events of one session and one kind: the ids and seqs count on from those before it."""
 
-    before_id: int
-    session_id: int
-    before_seq: int
-    kind: str
-    times: tuple[int, ...]
-    lines: tuple[str, ...]
+    __slots__ = ("before_id", "before_seq", "kind", "lines", "session_id", "times")
+
+    def __init__(self, before_id: int, session_id: int, before_seq: int, kind: str) -> None:
+        self.before_id = before_id
+        self.session_id = session_id
+        self.before_seq = before_seq
+        self.kind = kind
+        self.times: list[int] = []
+        self.lines: list[str] = []
+
+    def ends_before(self, first_id: int, session_id: int, first_seq: int, kind: str) -> bool:
+        """Whether this is the next event."""
+        next_one = len(self.lines) + 1
+        return (
+            session_id == self.session_id
+            and kind == self.kind
+            and first_id == self.before_id + next_one
+            and first_seq == self.before_seq + next_one
+        )
+
+    def is_long(self) -> bool:
+        """Whether it is worth a statement of its own."""
+        return _HAS_ARRAYS and len(self.lines) >= RUN_EVENTS_MIN
 
     def insert(self, connection: apsw.Connection) -> None:
         """Bring it to the database."""
-        *columns, times, lines = self
-        digits = f"%0{TIME_DIGITS}d" * len(times) % times
-        connection.execute(INSERT_RUN, (*columns, digits.encode(), TIME_DIGITS, apsw.carray(lines)))
+        digits = f"%0{TIME_DIGITS}d" * len(self.times) % tuple(self.times)
+        connection.execute(
+            INSERT_RUN,
+            (
+                self.before_id, self.session_id, self.before_seq, self.kind,
+                digits.encode(), TIME_DIGITS, apsw.carray(tuple(self.lines)),
+            ),
+        )  # fmt: skip
+
+    def rows(self) -> Iterator[Row]:
+        """Its events one by one."""
+        ids, seqs = count(self.before_id + 1), count(self.before_seq + 1)
+        return zip(
+            ids, repeat(self.session_id), seqs, repeat(self.kind), self.times, self.lines, strict=False
+        )
 
 
 class EventRows:
     """Collects rows, by rising id; `write` inserts them."""
 
     def __init__(self) -> None:
-        self._parts: list[Run | list[Row]] = []
-        self._single: list[Row] | None = None
+        self._runs: list[Run] = []
         self.count = 0
 
     def add(
@@ -73,24 +100,36 @@ class EventRows:
 
         No line may hold a NUL, at which SQLite would end it; no JSON does.
         """
-        count = len(kinds)
-        self.count += count
-        if _HAS_ARRAYS and count >= RUN_EVENTS_MIN and kinds.count(kinds[0]) == count:
-            run = Run(first_id - 1, session_id, first_seq - 1, kinds[0], tuple(times), tuple(lines[:count]))
-            self._parts.append(run)
-            self._single = None
-            return
-        if self._single is None:
-            self._single = []
-            self._parts.append(self._single)
-        ids, seqs = range(first_id, first_id + count), range(first_seq, first_seq + count)
-        self._single += zip(ids, repeat(session_id), seqs, kinds, times, lines, strict=False)
+        self.count += len(kinds)
+        for kind, begin, end in _stretches(kinds):
+            run = self._run(first_id + begin, session_id, first_seq + begin, kind)
+            run.times += times[begin:end]
+            run.lines += lines[begin:end]
+
+    def _run(self, first_id: int, session_id: int, first_seq: int, kind: str) -> Run:
+        """The run that goes on with this event."""
+        if not self._runs or not self._runs[-1].ends_before(first_id, session_id, first_seq, kind):
+            self._runs.append(Run(first_id - 1, session_id, first_seq - 1, kind))
+        return self._runs[-1]
 
     def write(self, connection: apsw.Connection) -> None:
         """Insert all that was added, and let go of it. Raises apsw.Error."""
-        parts, self._parts, self._single = self._parts, [], None
-        for part in parts:
-            if isinstance(part, Run):
-                part.insert(connection)
+        collected, self._runs = self._runs, []
+        for long, runs in groupby(collected, Run.is_long):
+            if long:
+                for run in runs:
+                    run.insert(connection)
             else:
-                connection.executemany(INSERT_EVENT, part)
+                connection.executemany(INSERT_EVENT, chain.from_iterable(map(Run.rows, runs)))
+
+
+def _stretches(kinds: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Each kind, and where it begins and ends; mostly there is one."""
+    if kinds and kinds.count(kinds[0]) == len(kinds):
+        yield kinds[0], 0, len(kinds)
+        return
+    begin = 0
+    for kind, same in groupby(kinds):
+        end = begin + len(list(same))
+        yield kind, begin, end
+        begin = end

@@ -72,7 +72,7 @@ class StoreProducer(Producer):
                 raise outcome
 
     def record(self, order: Order) -> Done:
-        """One window of every producer a commit; the sessions take turns."""
+        """One window of every producer a commit, and in it the sessions one after the other."""
         bodies = texts(order.batch, order.size)
         sessions = order.sessions
         operations = min(order.window, BATCH_OPERATIONS_MAX)
@@ -80,9 +80,8 @@ class StoreProducer(Producer):
         sent = 0
         before = time.monotonic()
         while before < order.until or not times:
-            self._commit(
-                [self._operation(sessions[n % len(sessions)], bodies) for n in range(sent, sent + operations)]
-            )
+            turns = sorted(n % len(sessions) for n in range(sent, sent + operations))
+            self._commit([self._operation(sessions[turn], bodies) for turn in turns])
             sent += operations
             after = time.monotonic()
             times.append(after - before)

@@ -130,24 +130,29 @@ def state_mismatches(data_dir: Path) -> Iterator[str]:
 
 
 def check(data_dir: Path) -> None:
-    """Fails unless files and database say the same, byte for byte."""
-    found = list(mismatches(data_dir))
-    assert not found, found
+    """Fails unless files and database say the same, byte for byte.
 
-
-def check_settled(data_dir: Path) -> None:
-    """The same beside a daemon that may still be moving a file to where it belongs, or writing it anew."""
+    The files of ended sessions follow what was changed of them: what is found while a daemon is about to move
+    or rewrite one is looked at again once it has.
+    """
     deadline = time.monotonic() + SETTLE_SECONDS_MAX
-    while _is_unlike(data_dir) and time.monotonic() < deadline:
+    while True:
+        were_following = _follow(data_dir)
+        try:
+            found = list(mismatches(data_dir))
+        except FileNotFoundError as gone:
+            found = [f"moved between the look and the reading: {gone}"]
+        if not found:
+            return
+        assert were_following or _follow(data_dir), found
+        assert time.monotonic() < deadline, found
         time.sleep(0.01)
-    check(data_dir)
 
 
-def _is_unlike(data_dir: Path) -> bool:
-    try:
-        return bool(list(mismatches(data_dir)))
-    except FileNotFoundError:
-        return True  # moved between the look and the reading
+def _follow(data_dir: Path) -> bool:
+    """Whether the file of a session that has ended is not where and what it is to be yet."""
+    facts = facts_in_database(data_dir).values()
+    return any(fact["unsettled"] and fact["status"] != "recording" for fact in facts)
 
 
 def texts(data_dir: Path, ulid: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checker import check, check_settled, lines_in_database, lines_in_file, texts
+from tests.checker import check, lines_in_database, lines_in_file, texts
 from tests.running import RunningDaemon
 
 TEXTS = [f"event {number}" for number in range(20)]
@@ -45,7 +45,7 @@ def recovery(daemon: RunningDaemon) -> dict[str, int]:
     """Start the daemon and ask what it had to repair."""
     daemon.start()
     counters: dict[str, int] = daemon.peer().call("status")["recovery"]
-    check_settled(daemon.data_dir)
+    check(daemon.data_dir)
     return counters
 
 

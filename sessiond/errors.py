@@ -98,12 +98,13 @@ def database_damaged(path: Path, error: Exception) -> Refused:
     )
 
 
-def row_unreadable(path: Path, error: Exception) -> RowUnreadable:
-    """SQLite reads the database, and what it finds there says nothing."""
+def row_unreadable(path: Path, error: Exception, session: str | None = None) -> RowUnreadable:
+    """SQLite reads the database, and what it finds there says nothing; `session` is of which, if known."""
+    whose = "this" if session is None else f"session {session}"
     return RowUnreadable(
         ErrorCode.CORRUPT,
-        f"what the database has of this cannot be read: {error}",
-        "`sessionctl verify` says where, and what mends it",
+        f"what the database has of {whose} cannot be read: {error}",
+        "`sessionctl verify` says where, and what mends it: `sessiond rebuild`, of one session or of all",
         path=str(path),
     )
 

@@ -51,7 +51,7 @@ class Reader:
                         mark_suspect(self._path.parent)
                 raise
             except (RowDamaged, UnicodeDecodeError) as error:
-                raise row_unreadable(self._path, error) from None
+                raise row_unreadable(self._path, error, getattr(error, "session", None)) from None
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import apsw
@@ -52,7 +53,20 @@ class Page(NamedTuple):
 
 
 class RowDamaged(ValueError):  # noqa: N818 - it is a finding more than an error
-    """A row does not say what a session is."""
+    """A row does not say what a session is, or what happened in it; `session` is which, if that is known."""
+
+    def __init__(self, reason: str, session: str | None = None) -> None:
+        super().__init__(reason)
+        self.session = session
+
+
+@contextmanager
+def reading_of(ulid: str) -> Iterator[None]:
+    """What is read here is of this session. Raises RowDamaged, which says so."""
+    try:
+        yield
+    except (RowDamaged, UnicodeDecodeError) as error:
+        raise RowDamaged(str(error), ulid) from None
 
 
 _text, _number = (str,), (int,)
@@ -67,6 +81,7 @@ _SESSION_TYPES = (
 _env_decoder = msgspec.json.Decoder(dict[str, str])
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 _raw_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raws_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _texts_decoder = msgspec.json.Decoder(list[str])
 
 
@@ -131,10 +146,11 @@ def _session(row: tuple[Any, ...], as_it_stands: bool) -> Session:
 
 
 def get_session(connection: apsw.Connection, ulid: str) -> Session | None:
-    """The session with exactly this ULID, also from the trash. Raises ValueError, mostly RowDamaged."""
+    """The session with exactly this ULID, also from the trash. Raises RowDamaged."""
     sql = f"SELECT {SESSION_COLUMNS} FROM session WHERE ulid = ? AND shelf IN ('kept', 'trashed')"  # noqa: S608
-    found = rows(connection, sql, (ulid,))
-    return session_from_row(found[0]) if found else None
+    with reading_of(ulid):
+        found = rows(connection, sql, (ulid,))
+        return session_from_row(found[0]) if found else None
 
 
 def require_id(connection: apsw.Connection, ulid: str) -> int:
@@ -213,8 +229,17 @@ def _suggestions(connection: apsw.Connection, needle: str, shelf: str) -> list[s
         "SELECT name FROM (SELECT name FROM session WHERE shelf = ? ORDER BY started_at DESC LIMIT 1000)"
         " UNION SELECT label FROM (SELECT label FROM label LIMIT 1000)"
     )
-    names = [row[0] for row in rows(connection, sql, (shelf,))]
+    names = [row[0] for row in readable(connection.execute(sql, (shelf,)))]
     return get_close_matches(needle, names, SUGGESTIONS_MAX)
+
+
+def readable(cursor: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The rows without those whose text is none."""
+    while True:
+        with suppress(UnicodeDecodeError):
+            if (row := next(cursor, None)) is None:
+                return
+            yield row
 
 
 def list_sessions(
@@ -341,7 +366,8 @@ def read_events(connection: apsw.Connection, request: messages.Read) -> Page:
         f"SELECT seq, line FROM event WHERE {' AND '.join(['session_id = ?', 'seq > ?', *conditions])}"  # noqa: S608
         f" ORDER BY seq {direction} LIMIT ?"
     )
-    page = collect(connection.execute(sql, (*bindings, limit + 1)), limit)
+    with reading_of(request.session):
+        page = collect(connection.execute(sql, (*bindings, limit + 1)), limit)
     if request.tail is not None:
         page.lines.reverse()
         return Page(page.lines, page.last, page.first, page.more)
@@ -382,8 +408,27 @@ def marked(line: str, ulid: str) -> str:
 def collect(cursor: Iterable[tuple[int, str]], limit: int) -> Page:
     """The first `limit` lines, fewer if they are large; there is one more in `cursor` if there is more.
 
+    They go into replies as they are: one that is no object on a line of its own would spoil the whole reply.
     Raises RowDamaged.
     """
+    page = _collected(cursor, limit)
+    if not _are_objects(page.lines):
+        raise RowDamaged(f"among the lines from {page.first} to {page.last} is one that is no JSON object")
+    return page
+
+
+def _are_objects(lines: list[bytes]) -> bool:
+    """Whether each of them is one JSON object; all are looked at together, for that is cheap."""
+    joined = b"[" + b",".join(lines) + b"]"
+    if b"\n" in joined or not all(line.startswith(b"{") for line in lines):
+        return False
+    try:
+        return len(_raws_decoder.decode(joined)) == len(lines)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _collected(cursor: Iterable[tuple[int, str]], limit: int) -> Page:
     lines: list[bytes] = []
     first = last = 0
     size = 0

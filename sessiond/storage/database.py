@@ -27,6 +27,7 @@ from sessiond.errors import (
     database_missing,
     database_of_other_version,
     database_unreadable,
+    row_unreadable,
 )
 from sessiond.storage.disk import Disk
 
@@ -344,6 +345,8 @@ def refusing(path: Path) -> Iterator[None]:
         raise database_unreadable(path, error) from None
     except apsw.CantOpenError as error:
         raise database_closed(error) if path.exists() else database_missing(path) from None
+    except UnicodeDecodeError as error:
+        raise row_unreadable(path, error) from None
 
 
 @contextmanager

@@ -11,13 +11,14 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 from sessiond.clock import Clock
-from sessiond.errors import Refused, StorageFailed, internal
-from sessiond.storage.catalog import last_position
+from sessiond.errors import Refused, StorageFailed, internal, row_unreadable
+from sessiond.storage.catalog import RowDamaged, last_position
 from sessiond.storage.commit.names import Names
 from sessiond.storage.commit.operations import Operation, Outcome
 from sessiond.storage.commit.state import SessionState, States
@@ -101,13 +102,12 @@ class Store:
             return Committed([refusal] * len(batch), [], 0, {}, self.lagging, refusal)
         except StorageFailed:
             raise
-        except Exception:
-            # A fault of ours in one operation must not cost the others anything: each is done on its own.
-            logger.exception("an operation failed", extra={"operations": len(batch)})
+        except Exception as error:  # noqa: BLE001 - answered, and logged there
+            # A fault in one operation must not cost the others anything: each is done on its own.
             self._roll_back(transaction)
-            if len(batch) == 1:
-                return Committed([internal()], [], 0, {}, self.lagging)
-            return _joined(self._commit_each(batch))
+            if len(batch) > 1:
+                return _joined(self._commit_each(batch))
+            return Committed([self._fault(error)], [], 0, {}, self.lagging)
         self._next_position = transaction.next_position
         self._dirty = {}
         changed = dict.fromkeys(
@@ -119,6 +119,16 @@ class Store:
         return Committed(
             outcomes, [*(changed | transaction.changed)], transaction.event_count, self._dirty, self.lagging
         )
+
+    def _fault(self, error: Exception) -> Refused:
+        """What to answer where an operation failed by a damaged row, or by a fault of ours."""
+        if isinstance(error, RowDamaged | UnicodeDecodeError):
+            session = getattr(error, "session", None)
+            refusal = row_unreadable(Path(self._connection.filename), error, session)
+            logger.error("a row cannot be read", extra={"session": session, "reason": refusal.message})
+            return refusal
+        logger.error("an operation failed", exc_info=error)
+        return internal()
 
     def _commit_each(self, batch: Sequence[Operation]) -> list[Committed]:
         """Do each operation on its own; once the disk is full, what comes later overtakes nothing."""

@@ -11,31 +11,17 @@ The one rule: errors of SQLite and of the operating system are translated into t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from sessiond_client.wire.messages import Error, ErrorCode
+from sessiond_client.wire import refused
+from sessiond_client.wire.messages import ErrorCode
 
 EXIT_STORAGE = 70
 EXIT_TAKEN = 75
 EXIT_CONFIGURATION = 78
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer more than an error
-    """A request that is answered with an error reply. `fields` are those of `Error` besides code and text."""
-
-    def __init__(self, code: ErrorCode, message: str, hint: str | None = None, **fields: Any) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
-        self.hint = hint
-        self.fields = fields
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
-
-    def reply(self, request_id: int) -> Error:
-        """The error reply to the request with this id."""
-        return Error(id=request_id, code=self.code, message=self.message, hint=self.hint, **self.fields)
+Refused = refused.Refused
+"""Of the wire, for a client refuses what it writes into the spool by the same rules."""
 
 
 class RowUnreadable(Refused):

@@ -146,12 +146,25 @@ def as_spooled(request: Request[Any]) -> Spoolable | None:
 def spooled_reply(request: Spoolable, line: bytes) -> Reply:
     """What is known of the outcome of a request that waits; what only the daemon knows is `SPOOLED` or empty.
 
-    Raises `RequestFailed` (`invalid`) if the line is not what the wire allows.
+    Raises `RequestFailed` (`invalid`, `too_large`) for what the daemon would refuse whatever it has stored.
     """
+    # Only for what waits: a shell that reaches its daemon need not load it.
+    from sessiond_client.wire import checks
+    from sessiond_client.wire.faults import explained
+    from sessiond_client.wire.refused import Refused
+
     try:
-        request_decoder.decode(line)
+        match request_decoder.decode(line):
+            case Append() as append:
+                checks.check_append(append)
+            case Start() as start:
+                checks.check_meta(start.meta, "meta")
+                checks.normalised_tags(start.tags)
     except msgspec.ValidationError as error:
-        raise RequestFailed(Error(code=ErrorCode.INVALID, message=str(error))) from None
+        sentence, field = explained(error)
+        raise RequestFailed(Error(code=ErrorCode.INVALID, message=sentence, field=field)) from None
+    except Refused as refusal:
+        raise RequestFailed(refusal.reply(0)) from None
     match request:
         case Start():
             return Started(session=_begun(request))

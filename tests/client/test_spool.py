@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sessiond_client import (
@@ -17,7 +18,6 @@ from sessiond_client import (
     Client,
     ConnectionLost,
     DaemonUnavailable,
-    ErrorCode,
     NotSpooled,
     RequestFailed,
     Status,
@@ -273,12 +273,39 @@ def test_an_append_that_expects_something_has_an_unknown_outcome(
         assert other.spooled == 0
 
 
-def test_what_the_wire_does_not_allow_is_refused_at_once(away: Client, spool: Path) -> None:
-    with pytest.raises(RequestFailed) as refused:
-        away.start(name="not a name")
+TOO_DEEP: dict[str, object] = {}
+for _ in range(70):
+    TOO_DEEP = {"a": TOO_DEEP}
+TOO_MUCH = "x" * 1_100_000
+REFUSED_ANYWHERE: list[Callable[[Client], object]] = [
+    lambda client: client.start("not a name"),
+    lambda client: client.start("x" * 129),
+    lambda client: client.start(cwd="x" * 5000),
+    lambda client: client.start(meta={"x": TOO_MUCH}),
+    lambda client: client.start(meta=TOO_DEEP),
+    lambda client: client.start(tags=["c++"]),
+    lambda client: client.append(SESSION, []),
+    lambda client: client.append(SESSION, [event("note")] * 5000),
+    lambda client: client.append(SESSION, [event("Note")]),
+    lambda client: client.append(SESSION, [event("note", TOO_MUCH)]),
+    lambda client: client.append(SESSION, [event("note", data=TOO_DEEP)]),
+    lambda client: client.append(SESSION, [event("command")]),
+]
 
-    assert refused.value.code is ErrorCode.INVALID
-    assert (away.spooled, files(spool)) == (0, [])
+
+def test_what_the_daemon_would_refuse_is_refused_at_once_and_in_the_same_words(
+    client: Client, tmp_path: Path, asynchronous: bool
+) -> None:
+    elsewhere = tmp_path / "s"
+    with connected(asynchronous, elsewhere) as away:
+        for verb in REFUSED_ANYWHERE:
+            with pytest.raises(RequestFailed) as here:
+                verb(away)
+            with pytest.raises(RequestFailed) as there:
+                verb(client)
+
+            assert here.value.reply == msgspec.structs.replace(there.value.reply, id=0)
+        assert (away.spooled, files(elsewhere.with_name("s.spool"))) == (0, [])
 
 
 # --- deadlines

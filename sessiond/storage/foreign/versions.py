@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ _header_decoder = msgspec.json.Decoder(_Header)
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-class Version:
+class Version(ABC):
     """Reads the lines of one file. A version says what its header is and how it takes the lines after it."""
 
     def __init__(self, draft: Session) -> None:
@@ -89,9 +90,9 @@ class Version:
         if len(msgspec.json.encode(self.draft.meta)) > META_BYTES_MAX:
             raise Damage(f"it has more than {META_BYTES_MAX} bytes for `meta`")
 
+    @abstractmethod
     def take(self, line: bytes) -> Taken | None:
         """An event line as it is stored; None for a line that is no event. Raises Damage."""
-        raise NotImplementedError
 
     def count_in(self, taken: Taken) -> Taken:
         """Note one more event."""

@@ -15,6 +15,8 @@ INSERT_EVENT = "INSERT INTO event (id, session_id, seq, kind, at, line) VALUES (
 TIME_DIGITS = 20
 """As many as any time has that the database can hold, with its sign."""
 
+_TIME_FORMAT = b"%%0%dd" % TIME_DIGITS
+
 INSERT_RUN = """
     INSERT OR FAIL INTO event (id, session_id, seq, kind, at, line)
     SELECT ?1 + rowid, ?2, ?3 + rowid, ?4, CAST(substr(?5, ?6 * (rowid - 1) + 1, ?6) AS INTEGER), value
@@ -44,7 +46,8 @@ class Run:
         self.session_id = session_id
         self.before_seq = before_seq
         self.kind = kind
-        self.times: list[int] = []
+        self.times: list[Sequence[int]] = []
+        """Of each append."""
         self.lines: list[str] = []
 
     def ends_before(self, first_id: int, session_id: int, first_seq: int, kind: str) -> bool:
@@ -63,21 +66,20 @@ class Run:
 
     def insert(self, connection: apsw.Connection) -> None:
         """Bring it to the database."""
-        digits = f"%0{TIME_DIGITS}d" * len(self.times) % tuple(self.times)
+        digits = b"".join(map(_digits, self.times))
         connection.execute(
             INSERT_RUN,
             (
                 self.before_id, self.session_id, self.before_seq, self.kind,
-                digits.encode(), TIME_DIGITS, apsw.carray(tuple(self.lines)),
+                digits, TIME_DIGITS, apsw.carray(tuple(self.lines)),
             ),
         )  # fmt: skip
 
     def rows(self) -> Iterator[Row]:
         """Its events one by one."""
         ids, seqs = count(self.before_id + 1), count(self.before_seq + 1)
-        return zip(
-            ids, repeat(self.session_id), seqs, repeat(self.kind), self.times, self.lines, strict=False
-        )
+        times = chain.from_iterable(self.times)
+        return zip(ids, repeat(self.session_id), seqs, repeat(self.kind), times, self.lines, strict=False)
 
 
 class EventRows:
@@ -103,7 +105,7 @@ class EventRows:
         self.count += len(kinds)
         for kind, begin, end in _stretches(kinds):
             run = self._run(first_id + begin, session_id, first_seq + begin, kind)
-            run.times += times[begin:end]
+            run.times.append(times[begin:end])
             run.lines += lines[begin:end]
 
     def _run(self, first_id: int, session_id: int, first_seq: int, kind: str) -> Run:
@@ -121,6 +123,13 @@ class EventRows:
                     run.insert(connection)
             else:
                 connection.executemany(INSERT_EVENT, chain.from_iterable(map(Run.rows, runs)))
+
+
+def _digits(times: Sequence[int]) -> bytes:
+    """The times of an append in equally many digits; mostly it has one, which is formatted once."""
+    if times.count(times[0]) == len(times):
+        return (_TIME_FORMAT % times[0]) * len(times)
+    return _TIME_FORMAT * len(times) % tuple(times)
 
 
 def _stretches(kinds: Sequence[str]) -> Iterator[tuple[str, int, int]]:

@@ -126,7 +126,7 @@ class Round:
                     seen.add((about.st_dev, about.st_ino))
                     yield from files_in(directory)
             except FileNotFoundError:
-                pass
+                pass  # no client has left anything there yet
             except (OSError, Refused) as error:
                 self.passed_over[directory] = str(error)
 
@@ -270,6 +270,6 @@ def waiting(directories: Sequence[Path]) -> int:
     """How many files of the spool there are, whoever holds them."""
     found = 0
     for directory in directories:
-        with suppress(OSError, Refused):
+        with suppress(OSError, Refused):  # it is only counted: who takes over says what is wrong with it
             found += sum(1 for _ in files_in(directory))
     return found

@@ -84,7 +84,7 @@ def serve(data_dir: Path | None, socket_path: Path | None) -> None:
             advice = "nobody was answered since; put it back if you can, and start it again"
         else:
             advice = "whatever was acknowledged is safe, start it again"
-            with suppress(OSError):
+            with suppress(OSError):  # told below; without the mark the next start looks as at any other
                 mark_suspect(loaded.data_dir)
         click.echo(f"sessiond: {failure}; {advice}", err=True)
         sys.stderr.flush()

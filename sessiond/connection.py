@@ -105,6 +105,8 @@ class Connection:
         """What this peer has us hold, as it was last counted."""
         self._is_paused = False
         self._has_ended = False
+        self.heard = 0
+        """How often something came."""
         self._open_ended = 0
         self._unblocked = anyio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -124,10 +126,16 @@ class Connection:
         """Whether somebody may still read an answer; whoever closes only its sending side may."""
         return self._channel.is_open and self._channel.peer_reads
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a request is not answered yet, or there may be more that is not read meanwhile."""
+        return self._in_flight > 0 or self._is_paused
+
     # --- what the channel tells ----------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
         """Do every request that is whole now."""
+        self.heard += 1
         try:
             lines = self._lines.feed(data)
         except LineTooLong:

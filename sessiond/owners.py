@@ -20,8 +20,11 @@ from sessiond.storage.commit.operations import EndSession, Owner
 from sessiond.writer import Writer
 from sessiond_client.wire.messages import EndReason, Status
 
-LAST_WORDS_SECONDS_MAX = 0.5
-"""How long an ended owner's connections may take to be read to their end."""
+QUIET_SECONDS = 0.5
+"""So long an ended owner's connections may say nothing; one that a child has inherited is not waited for."""
+
+LAST_WORDS_SECONDS_MAX = 30.0
+"""How long they may take to be read to their end, however much is said."""
 
 POLL_SECONDS = 0.5
 """How often to look where the system has no pidfd."""
@@ -33,7 +36,7 @@ class Owners:
     """Watches one descriptor an owner, however many sessions it has."""
 
     def __init__(
-        self, writer: Writer, clock: Clock, connections_closed: Callable[[int], Awaitable[None]]
+        self, writer: Writer, clock: Clock, connections_closed: Callable[[int, float], Awaitable[None]]
     ) -> None:
         self._writer = writer
         self._clock = clock
@@ -102,7 +105,7 @@ class Owners:
 
     async def _interrupt_after_last_words(self, pid: int, sessions: set[str]) -> None:
         with anyio.move_on_after(LAST_WORDS_SECONDS_MAX):
-            await self._connections_closed(pid)
+            await self._connections_closed(pid, QUIET_SECONDS)
         await self.spool_settled()
         for session in sessions:
             await self.interrupt(session, EndReason.CLIENT_LOST, recovered=False)

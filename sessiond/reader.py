@@ -47,7 +47,7 @@ class Reader:
                 return question(self._connection())
             except CORRUPTION:
                 if not self._is_at_rest:
-                    with suppress(OSError):
+                    with suppress(OSError):  # who asked is told all the same
                         mark_suspect(self._path.parent)
                 raise
             except (RowDamaged, UnicodeDecodeError) as error:

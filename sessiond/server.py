@@ -129,12 +129,20 @@ class Server:
         for event in self._closings.pop(connection.peer.pid, []):
             event.set()
 
-    async def connections_closed(self, pid: int) -> None:
-        """Return once no connection of this process is open; all it had sent is then queued."""
-        while any(connection.peer.pid == pid for connection in self._connections):
+    async def connections_closed(self, pid: int, quiet_seconds: float) -> None:
+        """Return once no connection of this process is open; all it had sent is then queued.
+
+        Also if those that are say nothing for so long, while nothing is done for them either.
+        """
+        while connections := [it for it in self._connections if it.peer.pid == pid]:
             event = anyio.Event()
             self._closings.setdefault(pid, []).append(event)
-            await event.wait()
+            heard = [it.heard for it in connections]
+            with anyio.move_on_after(quiet_seconds) as quiet:
+                await event.wait()
+            is_at_work = any(it.is_at_work for it in connections)
+            if quiet.cancelled_caught and not is_at_work and heard == [it.heard for it in connections]:
+                return
 
     def look_again(self) -> None:
         """There is room again: read on where reading was paused."""

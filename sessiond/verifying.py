@@ -108,7 +108,7 @@ class Verifying:
         """Have the next start look at the whole database, unless nothing is to be written."""
         if self._is_at_rest:
             return
-        with suppress(OSError):
+        with suppress(OSError):  # who asked is told all the same
             mark_suspect(self._data_dir)
 
     def close(self) -> None:

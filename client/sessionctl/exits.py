@@ -101,7 +101,7 @@ def complain(message: str) -> None:
         sys.stderr.write(f"sessionctl: {escape_line(message)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        pass
+        pass  # closed, or gone: there is nobody left to tell
 
 
 _TOO_MANY = "Got unexpected extra argument"

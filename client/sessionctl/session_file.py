@@ -75,7 +75,7 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        pass
+        pass  # somebody else's, or no number of ours: it is left alone
     return True
 
 

@@ -106,7 +106,7 @@ class Sender:
 
     def wake(self) -> None:
         """Make the thread look again; from any thread, at any time."""
-        with suppress(OSError):
+        with suppress(OSError):  # full: then it wakes anyway; closed: then it has ended
             self._waker.send(b"\0")
 
     def run(self) -> None:

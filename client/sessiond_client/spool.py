@@ -200,7 +200,7 @@ class SpoolFile:
         """Undo what was begun; a file in which nothing waits goes."""
         if self._file is None:
             return
-        with suppress(OSError):
+        with suppress(OSError):  # the next line goes over it
             os.ftruncate(self._file, self._end)
         if self._undelivered == 0:
             self.remove()

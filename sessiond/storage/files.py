@@ -275,7 +275,7 @@ def replace_file(disk: Disk, target: Path, parts: Iterable[bytes]) -> None:
         disk.sync(temporary)
         disk.rename(temporary, target)
     except BaseException:
-        with suppress(OSError):
+        with suppress(OSError):  # the next start sweeps it
             disk.unlink(temporary)
         raise
     disk.sync_directory(target.parent)

@@ -212,7 +212,7 @@ class Store:
                 self._files.append(state.ulid, data, state.file_size)
         except (OSError, FileLags):
             self._lagging.add(state.ulid)
-            with suppress(OSError):
+            with suppress(OSError):  # it is opened anew once it is mended
                 self._files.close(state.ulid)
             return
         state.file_size += len(data)

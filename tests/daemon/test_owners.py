@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,67 @@ def test_what_an_owner_sent_before_it_died_is_kept(daemon: RunningDaemon) -> Non
     ended = wait_for_end(daemon.peer(), session)
 
     assert ended["event_count"] == 2000
+
+
+SENDER = """
+import json, os, signal, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b'{"type":"start"}\\n')
+session = json.loads(s.recv(9999))["session"]["ulid"]
+print(session, flush=True)
+sys.stdin.readline()
+line = json.dumps({"type": "append", "session": session, "events": [{"kind": "a"}]}).encode() + b"\\n"
+s.sendall(line * 2000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+IMPATIENT = """
+import sys
+from sessiond import cli, owners
+owners.QUIET_SECONDS = 0.001
+sys.argv = ["sessiond", "serve"]
+cli.main()
+"""
+
+
+def test_what_an_owner_sent_before_it_died_is_kept_however_long_the_disk_takes(home: Path) -> None:
+    daemon = RunningDaemon(home, under=[sys.executable, "-c", IMPATIENT])
+    try:
+        peer = daemon.peer()
+        command = [sys.executable, "-c", SENDER, str(daemon.socket)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+            assert owner.stdout is not None
+            session = owner.stdout.readline().strip()
+            with closing(sqlite3.connect(daemon.data_dir / "sessiond.db", isolation_level=None)) as intruder:
+                intruder.execute("BEGIN IMMEDIATE")
+                owner.communicate("go\n")
+                for _ in range(200):  # in which it has noticed that the owner is gone, and is patient
+                    assert peer.call("ping")["type"] == "pong"
+                intruder.execute("ROLLBACK")
+
+        assert wait_for_end(peer, session)["event_count"] == 2000
+    finally:
+        daemon.close_peers()
+        daemon.kill()
+
+
+def test_a_connection_that_a_child_has_inherited_keeps_no_session_of_a_dead_owner_open(
+    daemon: RunningDaemon,
+) -> None:
+    script = (
+        "import json, socket, subprocess, sys\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        's.sendall(b\'{"type":"start"}\\n\'); ulid = json.loads(s.recv(9999))["session"]["ulid"]\n'
+        'child = subprocess.Popen(["sleep", "600"], pass_fds=[s.fileno()], stdout=subprocess.DEVNULL)\n'
+        "print(ulid, child.pid)\n"
+    )
+    run = [sys.executable, "-c", script, str(daemon.socket)]
+    session, child = subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    try:
+        assert wait_for_end(daemon.peer(), session)["end_reason"] == "client_lost"
+    finally:
+        os.kill(int(child), signal.SIGKILL)
 
 
 def test_a_session_without_owner_stays_open(daemon: RunningDaemon) -> None:

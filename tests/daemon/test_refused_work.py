@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from sessiond import purger as purging
@@ -30,13 +33,14 @@ from sessiond.storage.commit.operations import (
     StartSession,
 )
 from sessiond.storage.directory import DataDirectory
+from sessiond.storage.disk import Disk
 from sessiond.storage.store import Committed, Store
 from sessiond.syncer import Syncer
 from sessiond.writer import Writer
 from sessiond_client.wire.messages import EndReason, ErrorCode, Source, Status
 from tests.checker import check
 
-SESSION = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+SESSION, OTHER = "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01BX5ZZKBKACTAV9WEVGEMMVRZ"
 DISK_FULL = Refused(ErrorCode.DISK_FULL, "the disk is full; nothing was stored", "free some space")
 REFUSALS = 2
 WAIT_SECONDS_MAX = 60
@@ -141,6 +145,31 @@ async def test_a_file_that_was_synced_counts_as_synced_once_the_disk_takes_the_n
         await parts.until("sealed = 1")
 
         assert parts.store.refusals_left == 0
+
+
+@pytest.mark.anyio
+async def test_who_stops_waits_for_the_sync_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    sync = Disk.sync
+
+    def slow(disk: Disk, path: Path) -> None:
+        begun.set()
+        assert go_on.wait(WAIT_SECONDS_MAX)
+        sync(disk, path)
+
+    async with behind(tmp_path) as parts:
+        await parts.until("sealed = 1")
+        monkeypatch.setattr(Disk, "sync", slow)
+        await parts.do(StartSession(ulid=OTHER, name="y", source=Source.APP, started_at=0, received_at=0))
+        assert await anyio.to_thread.run_sync(begun.wait, WAIT_SECONDS_MAX)
+        asyncio.get_running_loop().call_later(0.01, go_on.set)
+
+        await parts.syncer.sync()
+
+        sql = "SELECT synced_bytes FROM session ORDER BY id DESC LIMIT 1"
+        assert await parts.reader.ask(lambda database: database.execute(sql).get) > 0
 
 
 @pytest.mark.anyio

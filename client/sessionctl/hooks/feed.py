@@ -143,7 +143,7 @@ def main() -> int:
 def _leave_the_shell() -> None:
     """Hold nothing of the shell's: no files, no terminal, no directory. What ends this process is its end."""
     os.closerange(3, DESCRIPTORS_MAX)
-    with suppress(PermissionError):
+    with suppress(PermissionError):  # it leads a session of its own already
         os.setsid()
     os.chdir("/")
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):

@@ -91,7 +91,7 @@ class Conversion:
 
 def _first_time(source: Source, entries: Reader) -> int | None:
     """When the first command of a known time was started."""
-    with suppress(Damaged):
+    with suppress(Damaged):  # told when what is before it has been taken
         return next((it.started_at for it in entries(source) if it.started_at is not None), None)
     return None
 

@@ -184,7 +184,7 @@ class Intake:
         try:
             path.encode()
         except UnicodeEncodeError:
-            pass
+            pass  # then it is copied
         else:
             if len(path) <= SHORT_LENGTH_MAX:
                 yield path

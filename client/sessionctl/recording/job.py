@@ -132,7 +132,7 @@ class Job:
 def user_size(user: UserTerminal) -> Size:
     """The size of the terminal that shows the output, or that is typed at; else the usual one."""
     for file in (1, user.file, 2):
-        with suppress(OSError):
+        with suppress(OSError):  # no terminal: the next one is asked
             rows, columns, _, _ = struct.unpack("HHHH", ioctl(file, termios.TIOCGWINSZ, b"\0" * 8))
             if rows and columns:
                 return Size(columns, rows)

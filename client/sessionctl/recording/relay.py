@@ -161,7 +161,7 @@ class Relay:
                 parts.append(part)
                 size += len(part)
         except BlockingIOError:
-            pass
+            pass  # that was all for now
         except OSError:  # EIO: the command has ended and nobody else has the terminal open
             self._master_open = False
         if parts:

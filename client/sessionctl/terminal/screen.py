@@ -74,7 +74,7 @@ class Screen:
                 if self._cautious:
                     return
         except BlockingIOError:
-            pass
+            pass  # the rest once it takes more
         except OSError as error:
             self.failure = error
             self.drop()

@@ -50,7 +50,7 @@ def paged(wanted: bool) -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        pass
+        pass  # who reads has seen enough
     finally:
         sys.stdout = screen
         _finish(pager)
@@ -59,11 +59,11 @@ def paged(wanted: bool) -> Iterator[None]:
 def _finish(pager: subprocess.Popen[str]) -> None:
     """Wait for the pager; the keyboard is its own until it ends, Ctrl-C included."""
     if pager.stdin is not None:
-        with suppress(OSError):
+        with suppress(OSError):  # what it has not read by now it does not want
             pager.stdin.close()
     while True:
         try:
             pager.wait()
         except KeyboardInterrupt:
-            continue
+            continue  # it was for the pager
         return

@@ -96,7 +96,7 @@ def raw_bytes(event: Event) -> bytes:
         try:
             return b64decode(exact, validate=True)
         except binascii.Error:
-            pass
+            pass  # a program has another use for that name
     return (event.text or "").encode()
 
 

@@ -69,7 +69,7 @@ class OldDatabase:
     def at(cls, path: Path, disk: Disk, vfs: str | None = None) -> OldDatabase:
         """The database of a directory that nobody else has; `close` it before the file is moved."""
         connection: apsw.Connection | None = None
-        with suppress(*NOT_TO_BE_HAD):
+        with suppress(*NOT_TO_BE_HAD):  # then nothing is had of it, and the files are all there is
             if disk.file_size(path) is not None and disk.is_file(path):
                 connection = open_unchanged(path, disk, vfs)
                 # Where what is said of one table is damaged, the others can be read all the same.
@@ -136,7 +136,7 @@ class OldDatabase:
                     if row_id == remains.row_id and event_facts(line).seq == seq:
                         yield seq, line
                 except (LineDamage, *NOT_TO_BE_HAD):
-                    continue
+                    continue  # what is missing then is told with the session
 
     def _places(self, remains: Remains) -> dict[int, int]:
         """Where each event of a session is: by the index, and if that lacks some, by the table itself."""

@@ -53,6 +53,8 @@ class Round:
         """What is not taken over although no writer has it, and why."""
         self.is_blocked = False
         """Whether nothing can be stored just now, whoever it is from."""
+        self.will_go_on = False
+        """Whether that passes by itself: there is no room, or another program holds what is needed."""
         self._directories = directories
         self._producers: dict[str, list[Path]] = {}
         self._known: set[Path] = set()

@@ -8,6 +8,7 @@ short, the next one goes on there and stores nothing twice.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from sessiond.handlers import Handlers
 from sessiond.reader import Reader
 from sessiond.replay import Replay
 from sessiond.rests import PASSING, Rests, came_too_late
-from sessiond.spooled import NoSpoolFile, Part, SpooledFile, require_private, sync_directory
+from sessiond.spooled import EXHAUSTED, NoSpoolFile, Part, SpooledFile, require_private, sync_directory
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.recovery.recovery import Counters
 from sessiond_client.wire.messages import Append, End, Error, ErrorCode, Reply, Start
@@ -37,6 +38,9 @@ DIRECTORIES_MAX = 16
 
 RETRY_SECONDS = 2.0
 """While something cannot be stored (the disk is full), it is tried again after this."""
+
+LACKING = {errno.ENOSPC, errno.EDQUOT, *EXHAUSTED}
+"""What the system says where there is no room, or nothing to open a file with: that passes."""
 
 T = TypeVar("T")
 
@@ -79,6 +83,8 @@ class Collector:
         self._work = Wakeup()
         self._work.set()
         self._asked: list[asyncio.Future[Round]] = []
+        self._settling: list[asyncio.Future[Round]] = []
+        """Of those who wait for as long as there is no room for what waits."""
         self._rests = Rests(handlers, reader)
         self._is_stuck = False
         """Something could not be done in the last round, and is to be tried again soon."""
@@ -94,13 +100,16 @@ class Collector:
         self._work.set()
 
     async def settled(self) -> None:
-        """Return once everything that waits now was taken over, as far as it can be."""
-        await self._next_round()
+        """Return once everything that waits now was taken over, as far as it can be.
 
-    async def _next_round(self) -> Round:
+        Where there is no room for it, that is later.
+        """
+        await self._next_round(self._settling)
+
+    async def _next_round(self, waiting_for_it: list[asyncio.Future[Round]]) -> Round:
         """The first round that is begun from here on, when it is over."""
         over: asyncio.Future[Round] = asyncio.get_running_loop().create_future()
-        self._asked.append(over)
+        waiting_for_it.append(over)
         self._work.set()
         return await over
 
@@ -116,7 +125,7 @@ class Collector:
         if path not in self._directories:
             del self._directories[DIRECTORIES_MAX - 1 :]
             self._directories.append(path)
-        round_ = await self._next_round()
+        round_ = await self._next_round(self._asked)
         if round_.is_blocked:
             return await self._in_thread(lambda: waiting([path]))
         return 0 if producer is None else await self._in_thread(lambda: round_.remaining(producer))
@@ -131,7 +140,12 @@ class Collector:
             with anyio.move_on_after(RETRY_SECONDS if self._is_stuck else None):
                 await self._work.wait()
             asked, self._asked = self._asked, []
+            settling, self._settling = self._settling, []
             round_ = await self._round()
+            if round_.will_go_on or self._is_stopping:
+                self._settling = [*settling, *self._settling]
+            else:
+                asked += settling
             for over in asked:
                 if not over.cancelled():
                     over.set_result(round_)
@@ -185,6 +199,7 @@ class Collector:
     def _put_off(self, round_: Round, error: Exception, *, unforeseen: bool = False) -> None:
         """Try again later, and say why once."""
         self._is_stuck = round_.is_blocked = True
+        round_.will_go_on |= isinstance(error, OSError) and error.errno in LACKING
         if str(error) != self._hindrance:
             self._hindrance = str(error)
             logger.error(
@@ -235,6 +250,7 @@ class Collector:
             self._is_stuck = True
             # Otherwise it is about one session, which is on its way in or out.
             round_.is_blocked |= error.code is not ErrorCode.BUSY or self._handlers.refusing is not None
+            round_.will_go_on |= round_.is_blocked and error.code is not ErrorCode.CORRUPT
             return True
         # Its start may still be with a living writer, or have come after we had looked.
         return error.code is ErrorCode.NOT_FOUND and not await self._in_thread(round_.is_all)

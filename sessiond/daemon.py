@@ -382,17 +382,12 @@ async def _check_owners(
     if gone and collector.waits():
         tasks.start_soon(_interrupt_later, owners, collector, gone)
     else:
-        await _interrupt(owners, gone)
+        await owners.interrupt(gone, recovered=True)
 
 
 async def _interrupt_later(owners: Owners, collector: Collector, gone: dict[str, EndReason]) -> None:
     await collector.settled()
-    await _interrupt(owners, gone)
-
-
-async def _interrupt(owners: Owners, gone: dict[str, EndReason]) -> None:
-    for ulid, reason in gone.items():
-        await owners.interrupt(ulid, reason, recovered=True)
+    await owners.interrupt(gone, recovered=True)
 
 
 async def _watch_signals(*, task_status: TaskStatus[anyio.Event]) -> None:

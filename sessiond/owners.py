@@ -1,7 +1,7 @@
 """The processes that sessions belong to: when one ends, its sessions are interrupted.
 
 The one rule: an owner's end never overtakes what it had sent; its connections are read to their end first,
-and what it left in the spool is taken over.
+and what it left in the spool is taken over. What is refused for now is done once it can be.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 from anyio.abc import TaskGroup
 
 from sessiond import processes
-from sessiond.clock import Clock
+from sessiond.clock import Clock, time_text
+from sessiond.commits import Wakeup
+from sessiond.errors import Refused
 from sessiond.storage.commit.operations import EndSession, Owner
 from sessiond.writer import Writer
-from sessiond_client.wire.messages import EndReason, Status
+from sessiond_client.wire.messages import EndReason, Session, Status
+from sessiond_client.wire.spool import PASSING
 
 QUIET_SECONDS = 0.5
 """So long an ended owner's connections may say nothing; one that a child has inherited is not waited for."""
@@ -28,6 +31,9 @@ LAST_WORDS_SECONDS_MAX = 30.0
 
 POLL_SECONDS = 0.5
 """How often to look where the system has no pidfd."""
+
+RETRY_SECONDS = 2.0
+"""While nothing can be stored (the disk is full), one session is tried again after this; then the others."""
 
 logger = logging.getLogger("sessiond.owners")
 
@@ -45,12 +51,17 @@ class Owners:
         self._owner_of: dict[str, int] = {}
         self._descriptors: dict[int, int] = {}
         self._tasks: TaskGroup | None = None
+        self._due: dict[str, EndSession] = {}
+        """Sessions that are to be ended and are not yet."""
+        self._turn = anyio.Lock()
+        self._put_off = Wakeup()
         self.spool_settled: Callable[[], Awaitable[None]] = _nothing_waits
         """Returns once what an owner may have left in the spool is stored."""
 
     def start(self, tasks: TaskGroup) -> None:
         """Use this task group for what has to be waited for."""
         self._tasks = tasks
+        tasks.start_soon(self._try_again)
 
     def watch(self, session: str, owner: Owner) -> None:
         """Interrupt this session once its owner ends."""
@@ -79,6 +90,7 @@ class Owners:
 
     def unwatch(self, session: str) -> None:
         """This session has ended."""
+        self._due.pop(session, None)
         pid = self._owner_of.pop(session, None)
         if pid is None:
             return
@@ -107,20 +119,53 @@ class Owners:
         with anyio.move_on_after(LAST_WORDS_SECONDS_MAX):
             await self._connections_closed(pid, QUIET_SECONDS)
         await self.spool_settled()
-        for session in sessions:
-            await self.interrupt(session, EndReason.CLIENT_LOST, recovered=False)
+        await self.interrupt(dict.fromkeys(sessions, EndReason.CLIENT_LOST), recovered=False)
 
-    async def interrupt(self, session: str, reason: EndReason, *, recovered: bool) -> None:
-        """End a session whose owner is gone; nothing happens if it was ended before."""
-        end = EndSession(
-            session=session,
-            status=Status.INTERRUPTED,
-            end_reason=reason,
-            ended_at=self._clock.now(),
-            recovered=recovered,
-        )
-        await self._writer.ask(end, ("owner", session))
-        logger.info("session ended with its owner", extra={"session": session, "reason": str(reason)})
+    async def interrupt(self, sessions: Mapping[str, EndReason], *, recovered: bool) -> None:
+        """End sessions whose owners are gone, for these reasons; those that have ended stay as they are.
+
+        On a full disk, or while another program holds the database, they are ended later.
+        """
+        now = self._clock.now()
+        for session, reason in sessions.items():
+            self._due[session] = EndSession(
+                session=session,
+                status=Status.INTERRUPTED,
+                end_reason=reason,
+                ended_at=now,
+                recovered=recovered,
+            )
+        await self._end_due()
+
+    async def _end_due(self) -> None:
+        async with self._turn:
+            for session, end in list(self._due.items()):
+                if session not in self._due:
+                    continue  # ended by somebody else meanwhile
+                outcome = await self._writer.ask(end, ("owner", session))
+                if not isinstance(outcome, Refused):
+                    assert isinstance(outcome, Session)
+                    self._tell(end, outcome)
+                elif outcome.code not in PASSING:
+                    logger.error("session not ended", extra={"session": session, "reason": outcome.message})
+                else:
+                    self._put_off.set()
+                    if self._writer.refusing is not None:
+                        return
+                    continue  # it is about this session alone
+                self._due.pop(session, None)
+
+    def _tell(self, end: EndSession, session: Session) -> None:
+        """Log it, unless it had been ended before."""
+        if session.ended_at == time_text(end.ended_at):
+            reason = str(end.end_reason)
+            logger.info("session ended with its owner", extra={"session": session.ulid, "reason": reason})
+
+    async def _try_again(self) -> None:
+        while True:
+            await self._put_off.wait()
+            await anyio.sleep(RETRY_SECONDS)
+            await self._end_due()
 
     async def _poll(self, owner: Owner) -> None:
         while owner.pid in self._sessions and processes.lives(owner):  # noqa: ASYNC110 - nothing better here

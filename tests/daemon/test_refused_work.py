@@ -12,14 +12,19 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from sessiond import collector as collecting
+from sessiond import owners as owning
 from sessiond import purger as purging
 from sessiond import settler as settling
 from sessiond import syncer as syncing
 from sessiond.clock import Clock
+from sessiond.collector import Collector
 from sessiond.commits import Commits
 from sessiond.errors import Refused
+from sessiond.owners import Owners
 from sessiond.purger import Purger
 from sessiond.reader import Reader
+from sessiond.replay import Replay
 from sessiond.settler import Settler
 from sessiond.storage.commit.operations import (
     DeleteSession,
@@ -34,11 +39,15 @@ from sessiond.storage.commit.operations import (
 )
 from sessiond.storage.directory import DataDirectory
 from sessiond.storage.disk import Disk
+from sessiond.storage.files import SessionFiles
+from sessiond.storage.recovery.recovery import Counters
 from sessiond.storage.store import Committed, Store
 from sessiond.syncer import Syncer
 from sessiond.writer import Writer
-from sessiond_client.wire.messages import EndReason, ErrorCode, Source, Status
+from sessiond_client.wire.messages import Append, Appended, EndReason, ErrorCode, Source, Status
+from sessiond_client.wire.spool import PASSING
 from tests.checker import check
+from tests.daemon.left import SpoolFile
 
 SESSION, OTHER = "01ARZ3NDEKTSV4RRFFQ69G5FAV", "01BX5ZZKBKACTAV9WEVGEMMVRZ"
 DISK_FULL = Refused(ErrorCode.DISK_FULL, "the disk is full; nothing was stored", "free some space")
@@ -54,7 +63,7 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is tried again is tried again at once."""
-    for module in (purging, settling):
+    for module in (collecting, owning, purging, settling):
         monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(syncing, "SYNC_DELAY_SECONDS", 0.01)
 
@@ -68,6 +77,7 @@ class FullAtTimes:
         self.store = Store(self.directory.database, files, state_file, Clock())
         self.refused_kind: type = type(None)
         self.refusals_left = 0
+        self.refusal = DISK_FULL
 
     @property
     def lagging(self) -> frozenset[str]:
@@ -76,7 +86,7 @@ class FullAtTimes:
     def commit(self, batch: Sequence[Operation]) -> Committed:
         if self.refusals_left and any(isinstance(operation, self.refused_kind) for operation in batch):
             self.refusals_left -= 1
-            return Committed([DISK_FULL] * len(batch), [], 0, {}, self.lagging, DISK_FULL)
+            return Committed([self.refusal] * len(batch), [], 0, {}, self.lagging, self.refusal)
         return self.store.commit(batch)
 
     def refuse(self, kind: type, times: int = REFUSALS) -> None:
@@ -121,6 +131,10 @@ class Behind:
 
 async def _forget(_ulid: str) -> None:
     """There is no index."""
+
+
+async def _hang_up(_pid: int, _quiet_seconds: float) -> None:
+    """Nobody is connected."""
 
 
 @asynccontextmanager
@@ -219,3 +233,73 @@ async def test_who_asks_for_a_purge_does_not_wait_for_ever(
             await parts.purger.purged(SESSION)
 
         assert told.value.code is ErrorCode.BUSY
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says of owners."""
+    return [record.getMessage() for record in caplog.records if record.name == "sessiond.owners"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("code", sorted(PASSING))
+async def test_sessions_whose_owner_is_gone_end_once_they_can_and_are_called_ended_only_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, code: ErrorCode
+) -> None:
+    caplog.set_level("INFO", "sessiond.owners")
+    left = [f"01ARZ3NDEKTSV4RRFFQ69G5FB{number}" for number in range(5)]
+    async with behind(tmp_path) as parts, anyio.create_task_group() as tasks:
+        owners = Owners(parts.writer, Clock(), _hang_up)
+        owners.start(tasks)
+        for ulid in left:
+            await parts.do(StartSession(ulid=ulid, name=ulid, source=Source.APP, started_at=0, received_at=0))
+        parts.store.refusal = Refused(code, "not now", "later")
+        parts.store.refuse(EndSession, REFUSALS)
+
+        await owners.interrupt(dict.fromkeys(left, EndReason.CLIENT_LOST), recovered=False)
+
+        assert parts.store.refusals_left == REFUSALS - 1  # one is tried in vain, not all of them
+        assert not told(caplog)
+        await parts.until("(SELECT count(*) FROM session WHERE status = 'interrupted') = 5")
+        with anyio.fail_after(WAIT_SECONDS_MAX):
+            while len(told(caplog)) < len(left):
+                await anyio.lowlevel.checkpoint()
+        assert told(caplog) == ["session ended with its owner"] * len(left)
+        tasks.cancel_scope.cancel()
+    check(tmp_path)
+
+
+class FullHandlers:
+    """In the place of the handlers: they refuse so many appends, as a full disk does, and take the others."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusing = None
+        self.refusals_left = refusals
+        self.stored: list[str | None] = []
+
+    def store(self, asker: Replay, request: Append, size: int) -> None:
+        if self.refusals_left:
+            self.refusals_left -= 1
+            asker.reply(DISK_FULL.reply(request.id), size)
+        else:
+            self.stored += [event.text for event in request.events]
+            asker.reply(Appended(id=request.id, session=request.session, first=0, last=0), size)
+
+
+@pytest.mark.anyio
+async def test_the_spool_is_settled_only_once_there_is_room_for_what_waits(home: Path) -> None:
+    spooled = SpoolFile(home).append("first", "second", "third")
+    handlers = FullHandlers(refusals=3 * REFUSALS)
+    files = SessionFiles(home / "data", Disk())
+    reader = Reader(home / "data" / "none.db")
+    collector = Collector([spooled.directory], handlers, reader, files, Clock(), Counters())  # type: ignore[arg-type]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collector.run)
+
+        with anyio.fail_after(WAIT_SECONDS_MAX):
+            await collector.settled()
+
+        assert handlers.stored == ["first", "second", "third"]
+        assert not spooled.path.exists()
+        tasks.cancel_scope.cancel()
+    collector.close()
+    reader.close()

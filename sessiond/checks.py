@@ -17,6 +17,7 @@ from sessiond_client.wire.checks import (
     has_readable_numbers,
     normal_tag,
     normalised_tags,
+    too_long,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "moment",
     "normal_tag",
     "normalised_tags",
+    "too_long",
 ]
 
 

@@ -166,7 +166,7 @@ class Handlers:
     # --- requests that write -----------------------------------------------------------------------------
 
     def _append(self, asker: Asker, request: messages.Append, size: int) -> None:
-        checks.check_append(request)
+        checks.check_append(request, size)
         operation = AppendEvents(
             session=request.session,
             events=request.events,
@@ -246,7 +246,7 @@ class Handlers:
         submit(self._writer, asker, request, size, operation, done)
 
     def _save(self, connection: Connection, request: messages.Save, size: int) -> None:
-        checks.check_saved(request)
+        checks.check_saved(request, size)
         header, footer = request.header, request.footer
         ended_at = None if footer is None else time_text(checks.moment(footer.ended_at, "footer.ended_at"))
         session = Session(

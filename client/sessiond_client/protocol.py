@@ -15,7 +15,13 @@ import msgspec
 from sessiond_client.errors import ProtocolError, RequestFailed
 from sessiond_client.events import surrogate_error
 from sessiond_client.version import CLIENT_NAME
-from sessiond_client.wire.framing import LINE_BYTES_MAX, LineBuffer, LineTooLong, encode_line
+from sessiond_client.wire.framing import (
+    LINE_BYTES_MAX,
+    REPLY_LINE_BYTES_MAX,
+    LineBuffer,
+    LineTooLong,
+    encode_line,
+)
 from sessiond_client.wire.messages import (
     PROTOCOL_VERSION,
     AnyReply,
@@ -77,7 +83,7 @@ class Protocol:
         self._hello_id = 0
         self._unanswered: dict[int, _Unanswered] = {}
         self._unanswered_bytes = 0
-        self._buffer = LineBuffer()
+        self._buffer = LineBuffer(REPLY_LINE_BYTES_MAX)
 
     @property
     def unanswered(self) -> int:
@@ -124,7 +130,7 @@ class Protocol:
 
         A follow goes on after its cursor. Forgets what had arrived of an unfinished line.
         """
-        self._buffer = LineBuffer()
+        self._buffer = LineBuffer(REPLY_LINE_BYTES_MAX)
         self._due = b""
         lines = [self.hello()]
         for number, entry in self._unanswered.items():
@@ -159,7 +165,7 @@ class Protocol:
         try:
             lines = self._buffer.feed(data)
         except LineTooLong:
-            raise ProtocolError(f"a line of more than {LINE_BYTES_MAX} bytes") from None
+            raise ProtocolError(f"a line of more than {REPLY_LINE_BYTES_MAX} bytes") from None
         replies: list[AnyReply] = []
         for line in lines:
             reply = _decode(line)

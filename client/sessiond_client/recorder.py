@@ -27,15 +27,12 @@ from sessiond_client.sender import Sender
 from sessiond_client.spool import Spool, SpoolFile, leftovers, open_private
 from sessiond_client.ulids import new_ulid
 from sessiond_client.version import CLIENT_NAME
-from sessiond_client.wire.framing import LINE_BYTES_MAX
+from sessiond_client.wire.framing import EVENT_BYTES_MAX
 from sessiond_client.wire.messages import DATA_DEPTH_MAX, KIND_PATTERN, TEXT_BYTES_MAX, End
 from sessiond_client.wire.spool import FileName
 
 CLOSE_SECONDS = 30.0
 """How long `close` tries to deliver, unless told otherwise."""
-
-EVENT_BYTES_MAX = LINE_BYTES_MAX - 4096
-"""The longest single event, encoded; the rest of the line is for the append around it."""
 
 _kind = re.compile(KIND_PATTERN)
 _structure = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]')

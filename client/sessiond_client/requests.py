@@ -156,7 +156,7 @@ def spooled_reply(request: Spoolable, line: bytes) -> Reply:
     try:
         match request_decoder.decode(line):
             case Append() as append:
-                checks.check_append(append)
+                checks.check_append(append, len(line))
             case Start() as start:
                 checks.check_meta(start.meta, "meta")
                 checks.normalised_tags(start.tags)

@@ -26,8 +26,8 @@ NEEDLE_LENGTH_MIN = 4
 CANDIDATES_MAX = 10
 SUGGESTIONS_MAX = 3
 PAGE_BYTES_MAX = 4 * 1024 * 1024
-"""A page of events, or of sessions, ends after the one that reaches this many bytes, however many were asked
-for."""
+"""A page of events, or of sessions, ends before the one that would pass this many bytes, however many were
+asked for; a longer one is a page by itself."""
 
 SESSION_FACTS = """
     ulid, name, source, status, started_at, ended_at, end_reason, exit_code, recovered, cli_version,
@@ -292,12 +292,13 @@ class _Listed:
             if row is None or session is None:
                 self.unreadable += unreadable
                 return count
-            if len(self.page) == self._limit or self._size >= PAGE_BYTES_MAX:
+            # A character may take six bytes in JSON, as \u0000 does.
+            self._size += sum(len(msgspec.json.encode(value)) for value in row if isinstance(value, str))
+            if len(self.page) == self._limit or (self.page and self._size > PAGE_BYTES_MAX):
                 self.following = self._last
                 return count
             self.page.append(session)
             self.unreadable, unreadable = self.unreadable + unreadable, 0
-            self._size += sum(len(value.encode()) for value in row if isinstance(value, str))
             self._last = f"{row[4]}.{row[0]}"
             count += 1
 
@@ -435,13 +436,13 @@ def _collected(cursor: Iterable[tuple[int, str]], limit: int) -> Page:
     for number, line in cursor:
         if type(line) is not str:
             raise RowDamaged(f"the line at {number} is no text")
-        if len(lines) == limit or size >= PAGE_BYTES_MAX:
+        encoded = line.encode()
+        size += len(encoded)
+        if len(lines) == limit or (lines and size > PAGE_BYTES_MAX):
             return Page(lines, first, last, more=True)
         if not lines:
             first = number
         last = number
-        encoded = line.encode()
-        size += len(encoded)
         lines.append(encoded)
     return Page(lines, first, last, more=False)
 

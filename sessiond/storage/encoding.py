@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 
+from sessiond import checks
 from sessiond.clock import microseconds_of, time_text
+from sessiond_client.wire.framing import EVENT_LINE_BYTES_MAX
 from sessiond_client.wire.lines import (
     FORMAT_VERSION,
     CommandLine,
@@ -54,7 +56,8 @@ def encode_events(
 ) -> EncodedEvents:
     """Events as consecutive lines; `received_at` stands in where one has no time.
 
-    Raises msgspec.ValidationError if the well-known data of a command has odd types.
+    Raises msgspec.ValidationError if the well-known data of a command has odd types, and Refused if its line
+    is too long: numbers in it may be shorter as they came (`1e15`) than as they are kept.
     """
     received_text = time_text(received_at)
     lines: list[EventLine | CommandLine] = []
@@ -74,7 +77,16 @@ def encode_events(
             data = event.data or UNSET
             lines.append(EventLine(seq=seq, kind=event.kind, at=at_text, text=event.text, data=data))
     kinds = [event.kind for event in events]
-    return EncodedEvents(_encoder.encode_lines(lines), kinds, times, index - first_index)
+    encoded = _encoder.encode_lines(lines)
+    if len(encoded) > EVENT_LINE_BYTES_MAX:
+        _check_lengths(encoded)
+    return EncodedEvents(encoded, kinds, times, index - first_index)
+
+
+def _check_lengths(data: bytes) -> None:
+    for number, line in enumerate(data.split(b"\n")):
+        if len(line) >= EVENT_LINE_BYTES_MAX:
+            raise checks.too_long(f"an event whose line has more than {EVENT_LINE_BYTES_MAX} bytes", number)
 
 
 def _command_line(event: NewEvent, seq: int, index: int, at: str) -> CommandLine:

@@ -23,6 +23,7 @@ from sessiond_client.wire.messages import (
     Get,
     Ping,
     Pong,
+    Read,
     request_decoder,
 )
 
@@ -191,6 +192,16 @@ def test_a_line_that_the_daemon_would_not_read_is_refused_before_it_is_sent(prot
 
     assert refused.value.code is ErrorCode.TOO_LARGE
     assert protocol.unanswered == 0
+
+
+def test_an_event_longer_than_a_message_that_an_earlier_daemon_stored_can_be_read(protocol: Protocol) -> None:
+    number, _ = protocol.send(Read(session=SESSION))
+    line = b'{"seq":0,"data":{"x":"%s"}}' % (b"y" * LINE_BYTES_MAX)
+
+    (reply,) = protocol.receive(b'{"type":"events","id":%d,"events":[%s],"next":null}\n' % (number, line))
+
+    assert isinstance(reply, Events)
+    assert bytes(reply.events[0]) == line
 
 
 def test_text_that_is_no_unicode_is_refused_by_the_name_of_its_field(protocol: Protocol) -> None:

@@ -25,6 +25,7 @@ from sessiond_client import (
     new_ulid,
     paths,
 )
+from sessiond_client.wire.framing import EVENT_BYTES_MAX
 from sessiond_client.wire.messages import Ping
 from tests.checker import check
 from tests.client.both import connected
@@ -289,6 +290,7 @@ REFUSED_ANYWHERE: list[Callable[[Client], object]] = [
     lambda client: client.append(SESSION, [event("Note")]),
     lambda client: client.append(SESSION, [event("note", TOO_MUCH)]),
     lambda client: client.append(SESSION, [event("note", data=TOO_DEEP)]),
+    lambda client: client.append(SESSION, [event("note", data={"x": "y" * EVENT_BYTES_MAX})]),
     lambda client: client.append(SESSION, [event("command")]),
 ]
 

@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from sessiond_client.wire.framing import EVENT_BYTES_MAX, EVENT_LINE_BYTES_MAX, LINE_BYTES_MAX
 from tests.running import RunningDaemon
+
+PAGE_BYTES = 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
@@ -72,3 +75,52 @@ def test_replies_are_never_longer_than_a_line_may_be(daemon: RunningDaemon) -> N
     assert peer.call("start", env={"LS_COLORS": large * 2, "PATH": "/bin"})["session"]["env"] == {
         "PATH": "/bin"
     }
+
+
+def test_every_event_that_is_taken_can_be_read_by_whoever_may(daemon: RunningDaemon) -> None:
+    peer = daemon.peer()
+    session = peer.start(owner_pid=0)
+    envelope = b'{"type":"append","session":"%s","events":[%%s]}\n' % session.encode()
+
+    def append(kind: str, value: bytes) -> str:
+        peer.send_bytes(envelope % (b'{"kind":"%s","text":"","data":{"x":%s}}' % (kind.encode(), value)))
+        reply = peer.receive()
+        return str(reply["type"] if "code" not in reply else (reply["code"], reply["field"]))
+
+    def text(event_bytes: int) -> bytes:
+        return b'"%s"' % (b"y" * (event_bytes - len(b'{"kind":"note","text":"","data":{"x":""}}')))
+
+    refused = str(("too_large", "events[0].data"))
+    assert append("note", text(PAGE_BYTES - 1000)) == "appended"
+    assert append("note", text(EVENT_BYTES_MAX)) == "appended"
+    assert append("note", text(EVENT_BYTES_MAX + 1)) == refused
+    # As it is kept, each of these numbers is 1000000000000000.0.
+    assert append("command", b"[%s1]" % (b"1e15," * (EVENT_BYTES_MAX // 18))) == refused
+    assert append("note", b"1") == "appended"
+    child = peer.call("fork", session=session, owner_pid=0)["session"]["ulid"]
+
+    peer.send("read", session=child, after=0, inherit=True)
+    peer.send("follow", after=-1)
+    lines = [peer.line() for _ in range(5)]
+
+    assert max(map(len, lines)) < LINE_BYTES_MAX
+    assert max(map(len, lines)) > EVENT_LINE_BYTES_MAX - 1000
+    seqs = [[event["seq"] for event in json.loads(line).get("events", [])] for line in lines]
+    assert sorted(seqs) == [[], [0], [1], [1], [2]]
+
+
+def test_what_is_said_of_a_session_fits_into_a_line(daemon: RunningDaemon) -> None:
+    peer = daemon.peer()
+    fields = ("cli_version", "engine_base_url", "shell", "os", "hostname", "cwd")
+    for _ in range(130):
+        session = peer.start(**dict.fromkeys(fields, "\x01" * 4096))
+    for number in range(1025):
+        peer.send("label", label=f"{number}", session=session)
+    labelled = [peer.receive() for _ in range(1025)]
+
+    assert {reply["type"] for reply in labelled[:-1]} == {"labelled"}
+    assert (labelled[-1]["code"], labelled[-1]["field"]) == ("too_large", "label")
+    assert peer.call("label", label="7", session=None)["previous"] == session
+    assert peer.call("label", label="another", session=session)["type"] == "labelled"
+    peer.send("list", limit=1000)
+    assert len(peer.line()) < LINE_BYTES_MAX

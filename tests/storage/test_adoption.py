@@ -13,6 +13,7 @@ import ulid
 
 from sessiond.errors import Refused
 from sessiond.storage.foreign.file import SLICE_LINES_MAX, ForeignSession, SourceFile
+from sessiond_client.wire.framing import EVENT_LINE_BYTES_MAX
 from sessiond_client.wire.messages import EndReason, ErrorCode, Session, Source, Status
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -219,16 +220,17 @@ def test_what_follows_the_footer_is_left_out(path: Path) -> None:
     assert "after the footer" in damage
 
 
-def test_a_line_of_ten_megabytes_is_taken_and_one_longer_than_the_wire_allows_is_damage(path: Path) -> None:
-    large = event(0, data={"x": "y" * 10_000_000})
-    path.write_bytes(encoded(HEADER, large, event(1, data={"x": "y" * 16 * 1024 * 1024}), event(2)))
+def test_the_longest_line_is_taken_and_one_that_no_reply_could_carry_is_damage(path: Path) -> None:
+    room = EVENT_LINE_BYTES_MAX - len(encoded(event(0, data={"x": ""})))
+    large = event(0, data={"x": "y" * room})
+    path.write_bytes(encoded(HEADER, large, event(1, data={"x": "y" * (room + 1)}), event(2)))
 
     _, taken, damage = read(path)
 
     assert [line.encode() + b"\n" for line in taken] == [encoded(large)]
     assert damage is not None
     assert "line 3 " in damage
-    assert "longer than 16777216 bytes" in damage
+    assert f"longer than {EVENT_LINE_BYTES_MAX} bytes" in damage
 
 
 def torn_at_every_byte(path: Path, content: bytes, header_size: int) -> None:

@@ -55,7 +55,7 @@ def take(line: bytes) -> str:
         refusal, request_id = bad.refusal, bad.request_id
     else:
         try:
-            check(request)
+            check(request, len(line))
         except Refused as refused:
             refusal, request_id = refused, request.id
         else:
@@ -66,16 +66,16 @@ def take(line: bytes) -> str:
     return refusal.code.value
 
 
-def check(request: messages.AnyRequest) -> None:
+def check(request: messages.AnyRequest, size: int) -> None:
     """The checks that the handlers make of a request."""
     match request:
         case messages.Append():
-            checks.check_append(request)
+            checks.check_append(request, size)
             for event in request.events:
                 assert b"\n" not in bytes(event.data)
                 assert b"\r" not in bytes(event.data)
         case messages.Save():
-            checks.check_saved(request)
+            checks.check_saved(request, size)
             checks.normalised_tags(request.header.tags)
         case messages.Start():
             checks.check_meta(request.meta, "meta")

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from sessiond_client.wire.framing import EVENT_BYTES_MAX
 from sessiond_client.wire.messages import (
     DATA_DEPTH_MAX,
     ENV_BYTES_MAX,
@@ -38,8 +39,11 @@ _tag = re.compile(TAG_PATTERN)
 _known_kinds: set[str] = set()
 
 
-def check_append(request: Append) -> None:
-    """Raises Refused for too many or no events, bad kinds, long texts, data that is no object or too deep."""
+def check_append(request: Append, size: int) -> None:
+    """Raises Refused for too many or no events, bad kinds, long texts, data that is no object or too deep.
+
+    `size` is that of the request, which tells whether an event in it can be too long.
+    """
     if not request.events:
         raise Refused(ErrorCode.INVALID, "an append without events", "send at least one", field="events")
     if len(request.events) > EVENTS_PER_APPEND_MAX:
@@ -54,6 +58,7 @@ def check_append(request: Append) -> None:
             ErrorCode.INVALID, "`producer` and `n` belong together", "send both or neither", field="n"
         )
     check_events(request.events)
+    _check_lengths(request.events, size)
 
 
 def check_events(events: Sequence[NewEvent]) -> None:
@@ -84,9 +89,10 @@ def check_event(event: NewEvent, number: int) -> None:
         _check_command(event, number)
 
 
-def check_saved(request: Save) -> None:
+def check_saved(request: Save, size: int) -> None:
     """Raises Refused for events as in an append, `meta` that is too deep or large, an end that is none."""
     check_events(request.events)
+    _check_lengths(request.events, size)
     check_meta(request.header.meta, "header.meta")
     if request.footer is not None and request.footer.status is Status.RECORDING:
         raise Refused(
@@ -95,6 +101,22 @@ def check_saved(request: Save) -> None:
             "say completed or interrupted",
             field="footer.status",
         )
+
+
+def _check_lengths(events: Sequence[NewEvent], size: int) -> None:
+    """Raises Refused for an event that no reply could carry; in a request that is small there is none."""
+    if size <= EVENT_BYTES_MAX:
+        return
+    for number, event in enumerate(events):
+        if len(msgspec.json.encode(event)) > EVENT_BYTES_MAX:
+            raise too_long(f"an event of more than {EVENT_BYTES_MAX} bytes", number)
+
+
+def too_long(message: str, number: int) -> Refused:
+    """The refusal of an event that is too long as a whole; `number` is its place in its request."""
+    return Refused(
+        ErrorCode.TOO_LARGE, message, "split its data over several events", field=f"events[{number}].data"
+    )
 
 
 def _check_kind(kind: str, number: int) -> None:

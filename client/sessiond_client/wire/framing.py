@@ -1,7 +1,7 @@
 """Bytes to lines and back, with the size limit of the wire.
 
 Owns the bytes that have arrived but are not a whole line yet. The one rule: it does no I/O and never
-holds more than one unfinished line, which is at most `LINE_BYTES_MAX` long.
+holds more than one unfinished line, which is at most as long as its limit.
 """
 
 from __future__ import annotations
@@ -11,11 +11,20 @@ import msgspec
 LINE_BYTES_MAX = 16 * 1024 * 1024
 """The longest message, its newline included, in bytes."""
 
+EVENT_LINE_BYTES_MAX = LINE_BYTES_MAX - 4096
+"""The longest line of an event that is stored; the rest of a message is for the reply around it."""
+
+EVENT_BYTES_MAX = EVENT_LINE_BYTES_MAX - 256
+"""The longest event that a client gives, as JSON; the rest of its line is for its seq and time."""
+
+REPLY_LINE_BYTES_MAX = 2 * LINE_BYTES_MAX + 4096
+"""The longest line that a client reads: what earlier daemons stored may be longer than a message."""
+
 _encoder = msgspec.json.Encoder()
 
 
 class LineTooLong(Exception):  # noqa: N818 - said as it is in the documentation
-    """A line of more than `LINE_BYTES_MAX` bytes is arriving; nothing after it can be read."""
+    """A line above the limit is arriving; nothing after it can be read."""
 
 
 def encode_line(message: msgspec.Struct) -> bytes:
@@ -26,9 +35,10 @@ def encode_line(message: msgspec.Struct) -> bytes:
 class LineBuffer:
     """Collects received bytes and gives back whole lines, without their newlines."""
 
-    __slots__ = ("_unfinished",)
+    __slots__ = ("_limit", "_unfinished")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LINE_BYTES_MAX) -> None:
+        self._limit = limit
         # One growing buffer, not a list of pieces: a peer that sends two bytes at a time would make the
         # objects of such a list cost thirty times the bytes they hold.
         self._unfinished = bytearray()
@@ -50,6 +60,7 @@ class LineBuffer:
             lines[0] = bytes(self._unfinished)
             self._unfinished = bytearray()
         self._unfinished += rest
-        if len(self._unfinished) >= LINE_BYTES_MAX or any(len(line) >= LINE_BYTES_MAX for line in lines):
+        limit = self._limit
+        if len(self._unfinished) >= limit or any(len(line) >= limit for line in lines):
             raise LineTooLong
         return [line for line in lines if line and not line.isspace()]

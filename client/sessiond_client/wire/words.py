@@ -32,6 +32,9 @@ ENV_BYTES_MAX = 1024 * 1024
 LIST_LIMIT_DEFAULT = 50
 LIST_LIMIT_MAX = 1000
 LABEL_LENGTH_MAX = 128
+LABELS_MAX = 1024
+"""How many labels may stand for one session."""
+
 VALUE_BYTES_MAX = 64 * 1024
 """The longest value of a milestone, in bytes of UTF-8."""
 

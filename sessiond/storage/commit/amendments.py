@@ -39,7 +39,7 @@ from sessiond.storage.commit.tags import replace_tags
 from sessiond.storage.database import rows
 from sessiond.storage.encoding import encode, header_line
 from sessiond_client.wire.lines import AmendLine, LabelLine, MilestoneLine
-from sessiond_client.wire.messages import ITEMS_MAX, EndReason, ErrorCode, Session, Status
+from sessiond_client.wire.messages import ITEMS_MAX, LABELS_MAX, EndReason, ErrorCode, Session, Status
 
 if TYPE_CHECKING:
     from sessiond.storage.commit.transaction import Transaction
@@ -154,6 +154,7 @@ class Amendments:
         if row_id is None:
             self._connection.execute("DELETE FROM label WHERE label = ?", (label,))
         else:
+            self._require_room_for_label(row_id)
             self._connection.execute(
                 "INSERT OR REPLACE INTO label (label, session_id) VALUES (?, ?)", (label, row_id)
             )
@@ -162,6 +163,16 @@ class Amendments:
             if changed is not None:
                 self._transaction.note_change(changed)
         return LabelSet(previous)
+
+    def _require_room_for_label(self, row_id: int) -> None:
+        count = self._connection.execute("SELECT count(*) FROM label WHERE session_id = ?", (row_id,)).get
+        if count >= LABELS_MAX:
+            raise Refused(
+                ErrorCode.TOO_LARGE,
+                f"{count} labels stand for this session; at most {LABELS_MAX}",
+                "remove one: sessionctl label remove LABEL",
+                field="label",
+            )
 
     def _milestone(self, operation: SetMilestone) -> MilestoneStored:
         found = rows(self._connection, "SELECT value FROM milestone WHERE key = ?", (operation.key,))

@@ -17,7 +17,7 @@ from sessiond.errors import Refused
 from sessiond.storage.foreign.version2 import Version2
 from sessiond.storage.foreign.version3 import Version3
 from sessiond.storage.foreign.versions import Damage, Taken, Version, version_number
-from sessiond_client.wire.framing import LINE_BYTES_MAX
+from sessiond_client.wire.framing import EVENT_LINE_BYTES_MAX
 from sessiond_client.wire.messages import ErrorCode, Session
 
 READ_BYTES = 256 * 1024
@@ -119,7 +119,7 @@ class SourceFile:
                 number += 1
                 offset += len(data) + 1
             unfinished += rest
-            if len(unfinished) >= LINE_BYTES_MAX:
+            if len(unfinished) >= EVENT_LINE_BYTES_MAX:
                 yield Line(number, offset, b"", is_whole=False)
                 return
         if unfinished:
@@ -201,8 +201,8 @@ class ForeignSession:
                 yield taken
 
     def _take(self, line: Line) -> Taken | None:
-        if not line.data or len(line.data) >= LINE_BYTES_MAX:
-            raise Damage(f"it is longer than {LINE_BYTES_MAX} bytes")
+        if not line.data or len(line.data) >= EVENT_LINE_BYTES_MAX:
+            raise Damage(f"it is longer than {EVENT_LINE_BYTES_MAX} bytes")
         try:
             return self._version.take(line.data)
         except Damage:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import apsw
 import click
+import msgspec
 
 from sessiond.clock import Clock
+from sessiond.commands import ulid
 from sessiond.commands.possession import DIRECTORY, data_directory, possession
 from sessiond.commands.progress import Progress
 from sessiond.commands.telling import FAULTS_FOUND, number, shown, size, tell, tell_fault
 from sessiond.storage.check.checking import AtRest, leftovers
-from sessiond.storage.check.faults import for_a_copy
+from sessiond.storage.check.faults import at_once, for_a_copy
 from sessiond.storage.database import not_opened
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
@@ -46,10 +48,10 @@ def command(data_dir: Path | None, session: str | None, as_json: bool) -> None:
 
     path = data_directory(data_dir)
     with possession(path, "check", writes=False), Progress(Clock()) as progress:
-        check = _Check(path, progress)
-        for found in check.faults(None if session is None else session.upper()):
+        check = _Check(path, progress, is_copy=data_dir is not None)
+        for found in check.faults(None if session is None else ulid.required(session)):
             progress.clear()
-            tell_fault(found if data_dir is None else for_a_copy(found, path), as_json=as_json)
+            tell_fault(found, as_json=as_json)
         progress.clear()
         check.tell_summary(as_json=as_json)
     sys.exit(FAULTS_FOUND if check.count else 0)
@@ -58,21 +60,28 @@ def command(data_dir: Path | None, session: str | None, as_json: bool) -> None:
 class _Check:
     """One run over one directory."""
 
-    def __init__(self, path: Path, progress: Progress) -> None:
-
+    def __init__(self, path: Path, progress: Progress, *, is_copy: bool) -> None:
         self.count = 0
+        self._commands: set[str] = set()
         self._path = path
+        self._is_copy = is_copy
         self._files = SessionFiles(path, Disk())
         self._check = AtRest(path, self._files, progress.show)
 
     def faults(self, session: str | None) -> Iterator[Fault]:
         """Every fault, as it is found. Raises StartupRefused, Refused and StorageFailed."""
         try:
-            for found in self._check.faults(session):
+            for found in self._check.faults(None if session is None else ulid.required(session)):
                 self.count += 1
-                yield found
+                if (command := at_once(found)) is not None:
+                    self._commands.add(command)
+                repair = self._here(found.repair)
+                yield found if repair == found.repair else msgspec.structs.replace(found, repair=repair)
         except (apsw.Error, OSError) as error:
             raise not_opened("reading", self._path, error) from error
+
+    def _here(self, repair: str) -> str:
+        return for_a_copy(repair, self._path) if self._is_copy else repair
 
     def tell_summary(self, *, as_json: bool) -> None:
         """What was compared, and what lies about."""
@@ -87,6 +96,9 @@ class _Check:
             f"{number(totals.sessions, 'session')}, {number(totals.events, 'event')}, {size(totals.size)}"
         )
         click.echo(f"compared {compared}: {number(self.count, 'fault') if self.count else 'all is well'}")
+        if self.count > 1 and self._commands:
+            command = self._here(min(self._commands, key=len))
+            click.echo(f"{shown(command)} does at once what can be done about them")
         for path in lying[:LEFTOVERS_SHOWN_MAX]:
             click.echo(f"left over: {shown(path)}")
         if len(lying) > LEFTOVERS_SHOWN_MAX:

@@ -16,6 +16,7 @@ import click
 
 from sessiond import log
 from sessiond.clock import Clock
+from sessiond.commands import ulid
 from sessiond.commands.possession import DIRECTORY, data_directory, possession
 from sessiond.commands.progress import Progress
 from sessiond.commands.telling import FAULTS_FOUND, number, shown, tell, tell_fault
@@ -62,7 +63,7 @@ def command(data_dir: Path | None, mend: bool, sessions: tuple[str, ...], yes: b
     path = data_directory(data_dir)
     with possession(path, "rebuild", writes=True), Progress(Clock()) as progress:
         if mend or sessions:
-            failed = _mend(path, [session.upper() for session in sessions], progress, as_json)
+            failed = _mend(path, [ulid.required(each) for each in sessions], progress, as_json)
         else:
             _confirm(path, yes)
             failed = _rebuild(path, progress, as_json)
@@ -128,17 +129,21 @@ def _mend(path: Path, ulids: list[str], progress: Progress, as_json: bool) -> bo
             else:
                 mended += 1
         recovery = dict(directory.recovery.counters)
+        incomplete = directory.incomplete
     progress.clear()
+    for session in incomplete:
+        _tell_incomplete(session, as_json=as_json)
+    failed = bool(left or incomplete)
     if as_json:
-        tell("summary", {"mended": mended, "left": left, "recovery": recovery})
-        return bool(left)
+        tell("summary", {"mended": mended, "left": left, "incomplete": len(incomplete), "recovery": recovery})
+        return failed
     for what, count in sorted(recovery.items()):
         click.echo(f"{what.replace('_', ' ')}: {count}")
     if mended or not recovery:
         click.echo(f"mended: {number(mended, 'fault')}" + (f"; left: {left}" if left else ""))
     elif left:
         click.echo(f"left: {number(left, 'fault')}")
-    return bool(left)
+    return failed
 
 
 def _mended(directory: DataDirectory, ulids: list[str], progress: Progress) -> Iterator[tuple[Fault, bool]]:

@@ -19,8 +19,8 @@ from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.recovery.recovery import Progress, Recovery
 from sessiond.storage.repair.old_database import OldDatabase
+from sessiond.storage.repair.salvaging import Incomplete, Salvage, Salvaged
 from sessiond.storage.repair.salvaging import Progress as SalvageProgress
-from sessiond.storage.repair.salvaging import Salvage, Salvaged
 from sessiond.storage.state_file import STATE_NAME, StateFile
 
 DATABASE_NAME = "sessiond.db"
@@ -50,6 +50,8 @@ class DataDirectory:
         self.files = session_files
         self.state_file = state_file
         self.recovery = recovery
+        self.incomplete: list[Incomplete] = []
+        """Sessions that could not be had whole from the files and an old database."""
 
     @classmethod
     def open(
@@ -59,31 +61,41 @@ class DataDirectory:
         disk: Disk | None = None,
         vfs: str | None = None,
         progress: Progress | None = None,
+        *,
+        is_salvaged: bool = False,
     ) -> DataDirectory:
         """Open, migrate, make durable, recover. Raises StartupRefused or StorageFailed.
 
         `progress` is told of the files that the database did not know: how many of how many were taken in.
+        `is_salvaged`: there is no database, because `salvage_files` was done with it.
         """
         check_library()
         disk = disk or Disk()
         session_files = SessionFiles(path, disk)
+        is_alone = disk.file_size(path / DATABASE_NAME) is None
+        incomplete: list[Incomplete] = []
         try:
-            if disk.file_size(path / DATABASE_NAME) is None:
+            if is_alone:
                 # The directory may be new, and a power cut would take it away with all that is stored in it.
                 disk.sync_above(path)
             _make_directories(session_files)
+            if is_alone and not is_salvaged:  # of what the files lack nothing else will tell
+                incomplete = salvage_files(path, clock, session_files, vfs).incomplete
             try:
-                return cls._open(path, clock, session_files, vfs, progress)
+                directory = cls._open(path, clock, session_files, vfs, progress)
             except DAMAGE as error:
                 if (first := _of_the_disk(error)) is not None:
                     raise not_opened("opening", path, first) from error
                 reason = f"{type(error).__name__}: {error}"
                 logger.error("database is damaged", extra={"reason": reason})  # noqa: TRY400
-                salvage_files(path, clock, session_files, vfs)
+                incomplete = salvage_files(path, clock, session_files, vfs).incomplete
                 set_database_aside(path, session_files, "damaged", clock.now())
                 directory = cls._open(path, clock, session_files, vfs, progress)
                 directory.recovery.counters.add("databases_rebuilt")
-                return directory
+            directory.incomplete = incomplete
+            if incomplete:
+                directory.recovery.counters.add("sessions_incomplete", len(incomplete))
+            return directory
         except (apsw.Error, OSError) as error:
             raise not_opened("opening", path, error) from error
 

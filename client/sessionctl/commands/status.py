@@ -69,12 +69,22 @@ def facts(health: StatusReply, socket: str) -> list[tuple[str, str]]:
         ("queue", f"{health.queue_length} requests"),
         ("files", _files(health.lagging_files)),
     ]
-    repairs = ", ".join(f"{name} {count}" for name, count in health.recovery.items() if count)
+    recovery = {name: count for name, count in health.recovery.items() if count}
+    if incomplete := recovery.pop("sessions_incomplete", 0):
+        found.append(("damage", _incomplete(incomplete)))
+    repairs = ", ".join(f"{name} {count}" for name, count in recovery.items())
     if health.read_only:
         found.append(("storing", _read_only(health)))
     elif health.refusing:
         found.append(("storing", _REFUSING.get(health.refusing, health.refusing.value)))
-    return [*found, ("repaired", f"since its start: {repairs}")] if repairs else found
+    return [*found, ("recovered", f"since its start: {repairs}")] if repairs else found
+
+
+def _incomplete(sessions: int) -> str:
+    return (
+        f"{counted(sessions, 'session')} could not be had whole at the start; the log names them, what was"
+        " there is kept in the quarantine: take them from a backup, if there is one"
+    )
 
 
 def _data(directory: str) -> str:

@@ -124,6 +124,9 @@ def _storing(name: str, around: Surroundings) -> Finding:
     if health.lagging_files:
         lagging = f"session files behind the database: {len(health.lagging_files)}"
         return _warn(name, lagging, "see that there is room on the disk; they catch up by themselves")
+    if incomplete := health.recovery.get("sessions_incomplete"):
+        detail = f"{counted(incomplete, 'session')} could not be had whole when the daemon started"
+        return _warn(name, detail, "the log names them; take them from a backup, if there is one")
     return _pass(
         name, f"{counted(health.events_committed, 'event')} since the daemon started, all files up to date"
     )

@@ -331,16 +331,16 @@ class _Comparison:
 
         cure = Cure.FILE
         if self._row_faults:
-            cure = Cure.ROWS if self._file_is_right(view) else Cure.NONE
+            cure = Cure.ROWS if self._file_is_right(view) else Cure.BOTH
         for code, message in self._row_faults.items():
             add(code, self._comparer.database_path, message, cure)
         for code, message, offset in self._file_faults:
-            if not self._row_faults or cure is Cure.NONE:
+            if not self._row_faults or cure is Cure.BOTH:
                 add(code, self._path, message, self._file_cure(code, offset, view, cure), offset)
         return Compared(self._sequence.next_seq, self._sequence.byte_count, faults, cures, self._lags)
 
     def _file_cure(self, code: FaultCode, offset: int | None, view: View, cure: Cure) -> Cure:
-        if cure is Cure.NONE:
+        if cure is Cure.BOTH:
             return cure
         if code is FaultCode.FILE_MISPLACED:
             return Cure.PLACE if view.sealed else Cure.START

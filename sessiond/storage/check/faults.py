@@ -72,7 +72,7 @@ class Cure(StrEnum):
     BEFORE = "before"
     """There is only the file: what stands before the fault is taken in, the rest is kept aside."""
 
-    NONE = "none"
+    BOTH = "both"
     """Neither copy is whole; perhaps the two together are."""
 
 
@@ -90,7 +90,7 @@ _REPAIRS = {
     Cure.DATABASE: "`sessiond rebuild` sets the database aside and builds it anew from the files",
     Cure.BEFORE: "the next start of the daemon takes what stands before this into a new database, and keeps"
     " the rest in the quarantine",
-    Cure.NONE: "neither copy is whole: `sessiond rebuild --session {}` puts them together if they have every"
+    Cure.BOTH: "neither copy is whole: `sessiond rebuild --session {}` puts them together if they have every"
     " event between them, and else leaves both as they are; then take the session from a backup",
 }
 
@@ -118,10 +118,16 @@ def fault(
     )
 
 
-def for_a_copy(found: Fault, directory: Path) -> Fault:
-    """The fault of a directory that is not the usual one: its commands say which it is."""
-    given = f"{_COMMAND} --data-dir {shlex.quote(path_text(directory))}"
-    return msgspec.structs.replace(found, repair=found.repair.replace(_COMMAND, given))
+def at_once(found: Fault) -> str | None:
+    """The command that mends all faults of this sort; None if a start does. The shorter one does more."""
+    if found.repair.startswith(f"{_COMMAND}`"):
+        return f"{_COMMAND}`"
+    return f"{_COMMAND} --mend`" if found.repair.startswith(_COMMAND) else None
+
+
+def for_a_copy(repair: str, directory: Path) -> str:
+    """What mends a directory that is not the usual one: its commands say which it is."""
+    return repair.replace(_COMMAND, f"{_COMMAND} --data-dir {shlex.quote(path_text(directory))}")
 
 
 def beside_a_daemon(found: Fault) -> Fault:

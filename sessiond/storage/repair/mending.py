@@ -81,13 +81,15 @@ class Mending:
             self._bring_to_place(ulid, view)
         if Cure.FILE in compared.cures:
             self._write_file(ulid, view)
-        if Cure.NONE in compared.cures and not self._join(ulid, view):
+        if Cure.BOTH in compared.cures and not self._join(ulid, view):
             return
         if not compared.cures - {Cure.START}:
             return
         if Cure.ROWS in compared.cures:
             take_rows(self._connection, self._disk, self._path(ulid), view)
-        logger.warning("session mended", extra={"session": ulid, "cures": sorted(compared.cures)})
+        logger.warning(
+            "session mended", extra={"session": ulid, "cures": sorted(cure.value for cure in compared.cures)}
+        )
 
     def _path(self, ulid: str) -> Path:
         """Where the file of a session is."""

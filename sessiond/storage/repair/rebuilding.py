@@ -51,7 +51,7 @@ def rebuild(path: Path, clock: Clock, progress: Progress) -> Rebuilt:
     salvaged = salvage_files(path, clock, files, progress=progress)
     if files.disk.file_size(path / DATABASE_NAME) is not None:
         set_database_aside(path, files, "replaced", clock.now())
-    with closing(DataDirectory.open(path, clock, progress=taken_in)) as directory:
+    with closing(DataDirectory.open(path, clock, progress=taken_in, is_salvaged=True)) as directory:
         settle_all(directory, clock)
         return _rebuilt(directory, salvaged)
 

@@ -87,7 +87,7 @@ def test_json_is_one_object_a_line_and_a_summary(home: Path, data_dir: Path) -> 
         "type": "summary", "sessions": 2, "events": 6, "bytes": 544, "faults": 1, "leftovers": [],
     }  # fmt: skip
     (summary,) = map(json.loads, sessiond(home, "rebuild", "--mend", "--json").stdout.splitlines())
-    assert summary == {"type": "summary", "mended": 1, "left": 0, "recovery": {}}
+    assert summary == {"type": "summary", "mended": 1, "left": 0, "incomplete": 0, "recovery": {}}
     (summary,) = map(json.loads, sessiond(home, "rebuild", "--yes", "--json").stdout.splitlines())
     assert (summary["sessions"], summary["events"], summary["mended"]) == (2, 6, 0)
 
@@ -97,9 +97,9 @@ def test_one_session_is_checked_by_itself(home: Path, data_dir: Path) -> None:
 
     assert sessiond(home, "check", "--session", OPEN.lower()).returncode == 0
     assert sessiond(home, "check", "--session", SEALED).returncode == 1
-    unknown = sessiond(home, "check", "--session", "01\x1b[31m")
+    unknown = sessiond(home, "check", "--session", f"{SEALED[:-1]}9")
     assert (unknown.returncode, unknown.stdout) == (1, "")
-    assert "\x1b" not in unknown.stderr
+    assert "\x1b" not in sessiond(home, "check", "--session", "01\x1b[31m").stderr
 
 
 def test_a_rebuild_brings_every_event_back_and_keeps_the_old_database(home: Path, data_dir: Path) -> None:
@@ -287,3 +287,41 @@ def test_what_mending_takes_in_from_the_trash_is_in_the_trash_afterwards(home: P
 
     assert file.exists()
     checker.check(data_dir)
+
+
+def test_without_a_database_a_mend_and_a_start_name_what_the_files_lack(home: Path, data_dir: Path) -> None:
+    (data_dir / "sessiond.db").unlink()
+    path = data_dir / "sessions" / f"{SEALED}.ndjson"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:1] + lines[2:]))
+    shutil.copytree(data_dir, home / "copy")
+
+    mended = sessiond(home, "rebuild", "--mend")
+    other = sessiond(home, "rebuild", "--mend", "--json", "--data-dir", str(home / "copy"))
+
+    assert mended.returncode == other.returncode == 1
+    assert f"not whole: session {SEALED} (sealed): nothing is stored" in mended.stdout
+    incomplete, summary = map(json.loads, other.stdout.splitlines())
+    assert (incomplete["type"], incomplete["session"], summary["incomplete"]) == ("incomplete", SEALED, 1)
+    assert sessiond(home, "check").returncode == 0
+
+
+def test_where_there_is_more_than_one_fault_a_check_says_what_mends_all_at_once(
+    home: Path, data_dir: Path
+) -> None:
+    shutil.rmtree(data_dir / "sessions")
+
+    found = sessiond(home, "check")
+    assert (
+        found.stdout.splitlines()[-1] == "`sessiond rebuild --mend` does at once what can be done about them"
+    )
+    assert sessiond(home, "rebuild", "--mend").returncode == 0
+    assert sessiond(home, "check").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["check", "rebuild"])
+def test_a_session_is_named_by_its_ulid_only(home: Path, data_dir: Path, command: str) -> None:
+    done = sessiond(home, command, "--session", "sealed")
+
+    assert done.returncode == 2
+    assert "'sealed' is no ULID; `sessionctl find NAME` tells that of a session" in done.stderr

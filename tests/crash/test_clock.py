@@ -17,6 +17,7 @@ HOUR, DAY = 3600, 86_400
 JUMPS = [0, -HOUR, DAY, -10 * 365 * DAY, 50 * 365 * DAY, 0]
 """By how many seconds the clock is off, one after the other."""
 
+PRODUCER = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 TOLERANCE = timedelta(minutes=10)
 
 
@@ -78,11 +79,17 @@ def test_a_restart_under_another_time_changes_nothing_of_what_is_stored(skewed: 
     peer = skewed.peer()
     recording = peer.start(owner_pid=0)
     owned = peer.start()
-    for jump in JUMPS:
+    events: list[dict[str, str]] = []
+    for number, jump in enumerate(JUMPS):
         skewed.set_clock(jump)
         skewed.restart()
-        peer = skewed.peer()
-        assert peer.append(recording, f"off by {jump}")["type"] == "appended"
+        peer = skewed.peer(producer=PRODUCER)
+        if number:
+            again = peer.call("append", session=recording, producer=PRODUCER, n=number, events=events)
+            assert again["last"] == number - 1, "stored before the clock jumped, and not again"
+        events = [{"type": "event", "kind": "note", "text": f"off by {jump}"}]
+        appended = peer.call("append", session=recording, producer=PRODUCER, n=number + 1, events=events)
+        assert appended["last"] == number
         assert peer.append(owned, f"off by {jump}")["type"] == "appended", "its owner, this process, lives"
 
     check(skewed.data_dir)

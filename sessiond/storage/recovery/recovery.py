@@ -30,7 +30,12 @@ from sessiond.storage.view import take_view
 from sessiond_client.wire.messages import Status
 
 RECEIPT_DAYS_MAX = 30
-"""A receipt that nobody asked for in so many days is dropped at start-up."""
+"""A receipt of so many days is dropped at start-up, once its session has ended."""
+
+# A clock that jumps makes every receipt old in no time: where something can still be stored, it is kept.
+_DROP_RECEIPTS = """
+    DELETE FROM receipt WHERE at < ? AND session NOT IN (SELECT ulid FROM session WHERE status = ?)
+"""
 
 Progress = Callable[[int, int], None]
 """Told how many of how many unknown files were taken in."""
@@ -158,7 +163,7 @@ class Recovery:
         if done := self._reconcile_state():
             self.counters.add(done)
         oldest = self._clock.now() - RECEIPT_DAYS_MAX * 86_400_000_000
-        self._connection.execute("DELETE FROM receipt WHERE at < ?", (oldest,))
+        self._connection.execute(_DROP_RECEIPTS, (oldest, Status.RECORDING.value))
 
     def _reconcile_state(self) -> str | None:
         """Labels and milestones; a file of them that cannot be read is set aside, the database has them."""

@@ -1,7 +1,8 @@
 """Before a database is replaced: bringing into the files what it has and they have not.
 
-The one rule: no file loses anything by it. A file that is whole stays as it is, unless the old database knows
-a later name; one that is damaged or missing is written from what the two copies have between them.
+The one rule: no file loses anything by it. A file that is whole stays as it is, unless the old database
+knows a later name, or its rows are right and say something else; one that is damaged or missing is written
+from what the two copies have between them.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sessiond.clock import Clock
-from sessiond.storage.encoding import encode
+from sessiond.storage.encoding import encode, footer_line
 from sessiond.storage.file_lines import in_parts
 from sessiond.storage.file_reading import FileReading, called_in
 from sessiond.storage.files import SessionFiles, replace_file
+from sessiond.storage.recovery.beginning import Beginning
 from sessiond.storage.recovery.taking import is_called_later, names_in, names_of
-from sessiond.storage.repair.joining import lines_that_hold
+from sessiond.storage.repair.joining import examine, lines_that_hold
 from sessiond.storage.repair.joint import Joint
 from sessiond.storage.repair.old_database import OldDatabase, Remains
 from sessiond.storage.state_file import Said, StateFile
 from sessiond_client.wire.lines import HeaderLine
+from sessiond_client.wire.messages import Session
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much of it."""
@@ -91,6 +94,8 @@ class Salvage:
         reading = None if path is None else self._read(path)
         if path is None or reading is None or not _is_whole(reading, ulid) or _is_behind(reading, remains):
             self._join(ulid, path, reading, remains)
+        elif remains is not None and self._differs(path, reading, remains):
+            self._join(ulid, path, reading, remains, is_wrong=True)
         elif remains is not None and _is_called_otherwise(reading, remains):
             assert remains.header is not None
             self._rename(path, reading, remains.header)
@@ -132,14 +137,37 @@ class Salvage:
 
     # --- what is in it -------------------------------------------------------------------------------------
 
+    def _differs(self, path: Path, reading: FileReading, remains: Remains) -> bool:
+        """Whether a whole file says what the rows do not, where these are right and not the older copy."""
+        session, header = remains.session, remains.header
+        if session is None or header is None or (reading.footer is not None and not remains.has_ended):
+            return False
+        return (
+            _began_otherwise(reading, header)
+            or _is_called_neither_way(reading, session)
+            or self._goes_otherwise(path, reading, session, remains)
+        ) and examine(self._old.events(remains)).gives(session)
+
+    def _goes_otherwise(self, path: Path, reading: FileReading, session: Session, remains: Remains) -> bool:
+        if reading.footer is not None:
+            return encode(reading.footer) != footer_line(session)
+        both = zip(self._old.events(remains), lines_that_hold(self._disk, path), strict=False)
+        return any(of_rows != of_file for of_rows, of_file in both)
+
     def _join(
-        self, ulid: str, path: Path | None, reading: FileReading | None, remains: Remains | None
+        self,
+        ulid: str,
+        path: Path | None,
+        reading: FileReading | None,
+        remains: Remains | None,
+        *,
+        is_wrong: bool = False,
     ) -> None:
-        """Write the file from both copies, if that gives more than it has."""
+        """Write the file from both copies, if it is wrong, or if that gives more than it has."""
         is_foreign = reading is not None and reading.header is not None and reading.header.id != ulid
         source = None if reading is None or is_foreign else path
         joint = Joint(self._disk, self._old, source, None if is_foreign else reading, remains)
-        if joint.header is not None and joint.gives_more():
+        if joint.header is not None and (is_wrong or joint.gives_more()):
             if path is not None:
                 self._files.keep_old(path, "damaged", self._clock.now())
             replace_file(self._disk, path or self._files.path(ulid), in_parts(joint.lines(joint.header)))
@@ -184,8 +212,9 @@ class Salvage:
             logger.error("file cannot be read", extra={"path": str(path), "reason": str(error)})  # noqa: TRY400
             said = Said(({}, {}), 0, 0)
         expected = self._old.state_bytes()
-        is_whole = said.damage is None and is_there and (expected is None or said.size >= expected)
-        if is_whole or (said.damage is None and said.state == (labels, milestones)):
+        is_said = said.damage is None and said.state == (labels, milestones)
+        goes_on = said.damage is None and is_there and (expected is None or said.size > expected)
+        if is_said or goes_on:
             return
         if is_there:
             self._files.keep_old(path, "damaged", self._clock.now())
@@ -217,6 +246,16 @@ def _is_behind(reading: FileReading, remains: Remains | None) -> bool:
         return True
     counted = reading.sequence
     return session.next_seq > counted.next_seq or session.byte_count > counted.byte_count
+
+
+def _began_otherwise(reading: FileReading, header: HeaderLine) -> bool:
+    return reading.header is not None and bool(Beginning.of(reading.header).differing(Beginning.of(header)))
+
+
+def _is_called_neither_way(reading: FileReading, session: Session) -> bool:
+    """Whether file and row give it other names, and neither can have come of the other."""
+    names, others = names_of(session), names_in(reading)
+    return names != others and not is_called_later(names, others) and not is_called_later(others, names)
 
 
 def _is_called_otherwise(reading: FileReading, remains: Remains) -> bool:

@@ -200,7 +200,7 @@ class Salvage:
     # --- labels and milestones -----------------------------------------------------------------------------
 
     def _state(self) -> None:
-        """Write state.ndjson from the old database where it is damaged, or shorter than it was."""
+        """Write state.ndjson from the old database where it is damaged, or says other things."""
         labels, milestones = self._old.labels(), self._old.milestones()
         if labels is None or milestones is None:
             return
@@ -212,9 +212,12 @@ class Salvage:
             logger.error("file cannot be read", extra={"path": str(path), "reason": str(error)})  # noqa: TRY400
             said = Said(({}, {}), 0, 0)
         expected = self._old.state_bytes()
-        is_said = said.damage is None and said.state == (labels, milestones)
-        goes_on = said.damage is None and is_there and (expected is None or said.size > expected)
-        if is_said or goes_on:
+        says_as_much = all(
+            known.items() <= told.items()
+            for known, told in zip((labels, milestones), said.state, strict=True)
+        )
+        goes_on = is_there and (expected is None or said.size > expected)
+        if said.damage is None and (says_as_much or goes_on):
             return
         if is_there:
             self._files.keep_old(path, "damaged", self._clock.now())

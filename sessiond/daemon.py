@@ -50,7 +50,7 @@ from sessiond.server import Server
 from sessiond.settler import Settler
 from sessiond.storage.catalog import purged_ulids
 from sessiond.storage.commit.operations import Owner
-from sessiond.storage.database import failing, rows
+from sessiond.storage.database import DiskFull, failing, lacks_room, rows
 from sessiond.storage.directory import DATABASE_NAME, DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
@@ -201,7 +201,7 @@ def serve(config: Config) -> int:
     except DataGone:
         raise  # not by a fault of the disk
     except StorageFailed as failure:
-        if speaks_of_the_disk(failure.cause):
+        if speaks_of_the_disk(failure.cause) and not lacks_room(config.data_dir, failure.cause):
             failures.note(str(failure))
         raise
     except StartupRefused as refusal:
@@ -222,14 +222,14 @@ def _serve(config: Config, clock: Clock, failures: Failures) -> int:
         if distrust is None or os.path.lexists(lock):  # who only reads makes none
             purpose = f"the data in {config.data_dir}"
             stack.callback(os.close, take_lock(lock, purpose, place.path, read_only=distrust is not None))
-        if distrust is None:
-            directory = DataDirectory.open(config.data_dir, clock)
-            stack.callback(directory.close)
-            hold = Hold(config.data_dir, directory.files)
-            stack.callback(hold.close)
-            parts = build(config, directory, hold, clock)
+        opened = distrust or _opened(config, clock)
+        if isinstance(opened, Distrust):
+            parts = build_distrusting(config, clock, opened)
         else:
-            parts = build_distrusting(config, clock, distrust)
+            stack.callback(opened.close)
+            hold = Hold(config.data_dir, opened.files)
+            stack.callback(hold.close)
+            parts = build(config, opened, hold, clock)
         reading = (parts.reader, parts.indexer, parts.adopter, parts.verifying)
         for part in (parts.syncer, parts.writer, *reading, parts.collector):
             if part is not None:
@@ -241,6 +241,14 @@ def _serve(config: Config, clock: Clock, failures: Failures) -> int:
             # Closing in order would write again to a disk that has just failed.
             stack.pop_all()
             raise
+
+
+def _opened(config: Config, clock: Clock) -> DataDirectory | Distrust:
+    """The data; on a full disk, where they cannot be opened for writing, why they are only read."""
+    try:
+        return DataDirectory.open(config.data_dir, clock)
+    except DiskFull as full:
+        return Distrust.of_full_disk(full, clock)
 
 
 def _place(config: Config) -> PublishedSocket | InheritedSocket:

@@ -1,7 +1,7 @@
-"""Serving from a disk that has failed too often to be written to: reads are answered, the rest is refused.
+"""Serving from a disk that has failed too often, or has no room to start in: what reads is answered.
 
-Owns the words of that refusal. The one rule: in this mode nothing of ours writes to the data directory, and
-nothing is called stored, not even what was stored before: no barrier has made it durable.
+Owns the words in which the rest is refused. The one rule: in this mode nothing of ours writes to the data
+directory, and nothing is called stored, not even what was stored before: no barrier has made it durable.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sessiond.clock import Clock, time_text
 from sessiond.errors import Refused
 from sessiond.failures import FAILURES_MAX, WINDOW_SECONDS, Failure
 from sessiond.storage.commit.operations import Operation
+from sessiond.storage.database import DiskFull
 from sessiond.storage.store import Committed
 from sessiond_client.wire.messages import ErrorCode
 
@@ -39,6 +40,12 @@ class Distrust(NamedTuple):
                 f" or at once if you delete {noted_in} and restart it"
             ),
         )
+
+    @classmethod
+    def of_full_disk(cls, full: DiskFull, clock: Clock) -> Distrust:
+        """There is no room to start in for more than reading."""
+        again = f"the daemon tries it again every {READ_ONLY_SECONDS:.0f} s, or at once if you restart it"
+        return cls(reason=full.what, since=time_text(clock.now()), remedy=f"{full.hint}; {again}")
 
     def refusal(self) -> Refused:
         """The answer to everything that writes."""

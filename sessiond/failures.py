@@ -33,10 +33,7 @@ NOTES_BYTES_MAX = 4 * 1024 * 1024
 
 REASON_LENGTH_MAX = 1000
 
-_OF_THE_DISK = {
-    *(errno.EIO, errno.EUCLEAN, errno.EROFS, errno.ENODEV, errno.ENXIO),
-    *(errno.ENOSPC, errno.EDQUOT),
-}
+_OF_THE_DISK = {errno.EIO, errno.EUCLEAN, errno.EROFS, errno.ENODEV, errno.ENXIO}
 
 logger = logging.getLogger("sessiond.failures")
 
@@ -50,10 +47,10 @@ class Failure(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def speaks_of_the_disk(error: BaseException | None) -> bool:
-    """Whether it is the disk that does not do what it should; nothing else gets better by only reading."""
+    """Whether it is the disk that does not do what it should: one that is full does."""
     if isinstance(error, OSError):
         return error.errno in _OF_THE_DISK
-    return isinstance(error, apsw.IOError | apsw.FullError)
+    return isinstance(error, apsw.IOError)
 
 
 class Failures:

@@ -53,6 +53,16 @@ CORRUPTION = (apsw.CorruptError, apsw.NotADBError)
 DAMAGE = (*CORRUPTION, apsw.SQLError)
 """What reading comes to where the database is not whole; the last: a table or a column is not there."""
 HELD = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
+
+_NO_ROOM = {
+    *(apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE),
+    *(apsw.SQLITE_IOERR_SHMOPEN, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP),
+}
+"""What SQLite says, besides FULL, where a full disk may be behind it: the system's reason is not in it."""
+
+ROOM_BYTES_MIN = 64 * 1024
+"""A disk with less than this is full: the index of the log alone takes half of it."""
+
 UNREADABLE = (apsw.IOError, apsw.FullError, apsw.NoMemError, apsw.PermissionsError, apsw.ReadOnlyError)
 
 
@@ -65,6 +75,13 @@ _FACTS = """
     SELECT CAST('fact ' || name || CASE typeof(value) WHEN 'integer' THEN ' (a number)' ELSE '' END AS BLOB)
     FROM fact
 """
+
+
+class DiskFull(StartupRefused):
+    """There is no room in which the data could be opened for writing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the disk of {path} is full", "free some space", EXIT_STORAGE)
 
 
 class SchemaIsNewer(StartupRefused):
@@ -98,8 +115,8 @@ def require_file(path: Path, disk: Disk) -> None:
 def not_opened(doing: str, path: Path, error: Exception) -> StartupRefused | StorageFailed:
     """What SQLite or the system says of a data directory, with what to do where that is known."""
     number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
-        return StartupRefused(f"the disk of {path} is full", "free some space", EXIT_STORAGE)
+    if lacks_room(path, error):
+        return DiskFull(path)
     denied = isinstance(error, (PermissionError, *_DENIED))
     if number == errno.EROFS or (denied and _only_reads(path)):
         advice = "mount it for writing, or only look: `sessiond check`"
@@ -108,6 +125,19 @@ def not_opened(doing: str, path: Path, error: Exception) -> StartupRefused | Sto
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else f"{path}: {error}"
         return StartupRefused(f"cannot open {what}", "see who owns it, and its mode")
     return StorageFailed(f"{doing} {path}", error)
+
+
+def lacks_room(path: Path, error: Exception) -> bool:
+    """Whether it is for want of room that something under this path failed."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, apsw.FullError):
+        return True
+    if getattr(error, "extendedresult", None) not in _NO_ROOM:
+        return False
+    with suppress(OSError):
+        return Disk().free_bytes(path) < ROOM_BYTES_MIN
+    return False
 
 
 def _only_reads(path: Path) -> bool:

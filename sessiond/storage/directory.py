@@ -12,9 +12,18 @@ from pathlib import Path
 import apsw
 
 from sessiond.clock import Clock
-from sessiond.errors import StartupRefused
+from sessiond.errors import StartupRefused, StorageFailed
 from sessiond.storage.check.orphans import require_way_ahead
-from sessiond.storage.database import CORRUPTION, Database, check_library, failing, not_opened, require_file
+from sessiond.storage.database import (
+    CORRUPTION,
+    Database,
+    DiskFull,
+    check_library,
+    failing,
+    lacks_room,
+    not_opened,
+    require_file,
+)
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.recovery.recovery import Progress, Recovery
@@ -98,6 +107,10 @@ class DataDirectory:
             return directory
         except (apsw.Error, OSError) as error:
             raise not_opened("opening", path, error) from error
+        except StorageFailed as failure:
+            if lacks_room(path, failure.cause):
+                raise DiskFull(path) from failure
+            raise
 
     @classmethod
     def _open(

@@ -160,7 +160,8 @@ def test_the_longest_notes_there_can_be_are_read(tmp_path: Path) -> None:
         (OSError(errno.ENAMETOOLONG, "file name too long"), False),
         (IsADirectoryError(errno.EISDIR, "is a directory"), False),
         (apsw.IOError("disk I/O error"), True),
-        (apsw.FullError("database or disk is full"), True),
+        (OSError(errno.ENOSPC, "no space left on device"), False),
+        (apsw.FullError("database or disk is full"), False),
         (apsw.ConstraintError("UNIQUE constraint failed"), False),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 from sessiond.clock import Clock
 from sessiond.errors import Refused, StartupRefused, StorageFailed
 from sessiond.reader import Reader
-from sessiond.storage.database import Database, check_library, migrations, not_opened
+from sessiond.storage.database import Database, DiskFull, check_library, migrations, not_opened
 from sessiond.storage.directory import DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.store import Store
@@ -87,6 +87,26 @@ def test_what_keeps_a_directory_from_being_opened_comes_with_what_to_do(
     assert told.exit_code == code
     assert words in str(told)
     assert isinstance(not_opened("opening", Path("/d"), apsw.IOError("disk I/O error")), StorageFailed)
+
+
+@pytest.mark.parametrize(
+    ("code", "free", "full"),
+    [
+        (apsw.SQLITE_IOERR_SHMSIZE, 0, True),
+        (apsw.SQLITE_IOERR_WRITE, 4096, True),
+        (apsw.SQLITE_IOERR_WRITE, 10**9, False),
+        (apsw.SQLITE_IOERR_FSYNC, 0, False),
+        (apsw.SQLITE_IOERR_READ, 0, False),
+    ],
+)
+def test_what_sqlite_cannot_write_is_put_down_to_a_full_disk_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, free: int, full: bool
+) -> None:
+    monkeypatch.setattr(Disk, "free_bytes", lambda *_: free)
+    error = apsw.IOError("disk I/O error")
+    vars(error)["extendedresult"] = code
+
+    assert isinstance(not_opened("opening", tmp_path, error), DiskFull if full else StorageFailed)
 
 
 def test_a_database_is_copied_before_it_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

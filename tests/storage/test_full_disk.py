@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from sessiond.failures import FAILURES_MAX
 from tests.checker import check, texts
 from tests.running import RunningDaemon
 
@@ -60,6 +63,46 @@ def test_a_full_disk_refuses_without_loss_and_goes_on_once_there_is_room(
         check(daemon.data_dir)
         assert texts(daemon.data_dir, session) == [*stored, "there is room"]
         assert daemon.process.poll() is None
+    finally:
+        daemon.close_peers()
+        daemon.kill()
+
+
+def test_a_daemon_that_has_no_room_to_start_in_reads_and_says_what_to_do(
+    small_disk: Path, home: Path
+) -> None:
+    daemon = RunningDaemon(home)
+    try:
+        with daemon.peer() as peer:
+            session = peer.start(owner_pid=0)
+            peer.append(session, "before")
+        assert daemon.stop() == 0
+        filling = small_disk / "filling"
+        with suppress(OSError), filling.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"\1" * 1024)
+        mend = [sys.executable, "-P", "-m", "sessiond", "rebuild", "--mend"]
+        mended = subprocess.run(mend, env=daemon.environ, cwd="/", capture_output=True, text=True)
+        assert (mended.returncode, mended.stderr) == (
+            70,
+            f"sessiond: the disk of {daemon.data_dir} is full; free some space\n",
+        )
+
+        for _ in range(FAILURES_MAX + 1):
+            daemon.start()
+            with daemon.peer() as peer:
+                (event,) = peer.call("read", session=session)["events"]
+                refused = peer.append(session, "after")
+                status = peer.call("status")
+            assert daemon.stop() == 0
+
+        assert event["text"] == "before"
+        assert refused["code"] == "read_only"
+        assert refused["hint"].startswith("free some space; the daemon tries it again every 60 s")
+        assert status["read_only"] == f"the disk of {daemon.data_dir} is full"
+        filling.unlink()
+        daemon.start()
+        assert daemon.peer().append(session, "after")["first"] == 1
     finally:
         daemon.close_peers()
         daemon.kill()

@@ -247,6 +247,7 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema up to date, one transaction a step, after a copy beside the database.
 
+        A new database gets all of it in one: half made, it would be taken for that of an older version.
         Raises apsw.CorruptError if the database is not of the schema that it says it is.
         """
         scripts = migrations()
@@ -256,16 +257,23 @@ class Database:
         require_version(self.connection, found)
         if 0 < found < len(scripts):
             self._copy(self.path.with_name(f"{self.path.name}.before-schema-{len(scripts)}"))
-        for number, script in enumerate(scripts[found:], found + 1):
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
+        if found == 0:
+            self._bring_to(len(scripts), scripts)
+        else:
+            for number, script in enumerate(scripts[found:], found + 1):
+                self._bring_to(number, [script])
+
+    def _bring_to(self, version: int, scripts: list[str]) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            for script in scripts:
                 self.connection.execute(script)
-                self.connection.execute(f"PRAGMA user_version = {number}")
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
-                raise
+            self.connection.execute(f"PRAGMA user_version = {version}")
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
 
     def _copy(self, target: Path) -> None:
         if self._disk.file_size(target) is not None:

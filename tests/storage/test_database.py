@@ -63,6 +63,21 @@ def test_a_failed_migration_changes_nothing(tmp_path: Path, monkeypatch: pytest.
     database.close()
 
 
+def test_a_new_database_has_all_of_its_schema_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = [*migrations(), "CREATE TABLE broken ("]
+    monkeypatch.setattr("sessiond.storage.database.migrations", lambda: scripts)
+    database = Database(tmp_path / "x.db", Disk())
+
+    with pytest.raises(apsw.SQLError):
+        database.migrate()
+
+    assert database.connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+    assert database.connection.execute("PRAGMA user_version").get == 0
+    database.close()
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [

@@ -80,8 +80,8 @@ class Round:
         """A file to go through; None for one that is of no account. Raises LeftOut and OSError."""
         try:
             return open_spooled(path)
-        except NotOurs:
-            self.passed_over[path] = "no file of this user"
+        except NotOurs as finding:
+            self.passed_over[path] = str(finding)
         except NoSpoolFile as finding:
             self.damaged.append(finding)
         return None

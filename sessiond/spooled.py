@@ -40,6 +40,15 @@ class _Line(msgspec.Struct):
     type: str = ""
 
 
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFLNK: "a link",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
 _hello_decoder = msgspec.json.Decoder(Hello)
 _line_decoder = msgspec.json.Decoder(_Line)
 _parts = {"start": Part.STARTS, "end": Part.ENDS}
@@ -63,7 +72,7 @@ class LeftOut(Exception):  # noqa: N818 - as above
 
 
 class NotOurs(Exception):  # noqa: N818 - as above
-    """Something with the name of a spool file that no client has made: it is left alone."""
+    """Something with the name of a spool file that no client has made, and what it is: it is left alone."""
 
 
 class SpooledFile:
@@ -151,8 +160,7 @@ def open_spooled(path: Path) -> SpooledFile | None:
 
 def _opened(path: Path, descriptor: int) -> SpooledFile | None:
     """What the descriptor is of; raises as `open_spooled`, and then the descriptor is still open."""
-    if not _is_ours(os.fstat(descriptor)):
-        raise NotOurs
+    _require_file_of_ours(os.fstat(descriptor))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -226,12 +234,15 @@ def _require_ours(path: Path) -> None:
         about = path.lstat()
     except OSError:
         return
-    if not _is_ours(about):
-        raise NotOurs
+    _require_file_of_ours(about)
 
 
-def _is_ours(about: os.stat_result) -> bool:
-    return stat.S_ISREG(about.st_mode) and about.st_uid == os.geteuid()
+def _require_file_of_ours(about: os.stat_result) -> None:
+    """Raises NotOurs."""
+    if not stat.S_ISREG(about.st_mode):
+        raise NotOurs(f"{_KINDS.get(stat.S_IFMT(about.st_mode), 'something else')}, and no file: remove it")
+    if about.st_uid != os.geteuid():
+        raise NotOurs(f"a file of user {about.st_uid}, not of yours: remove it")
 
 
 def _is_called(descriptor: int, path: Path) -> bool:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from sessionctl import __version__
 from sessionctl.exits import complain
 from sessiond_client.client import Client
-from sessiond_client.errors import RequestFailed
+from sessiond_client.errors import DaemonCannotStore, RequestFailed
 from sessiond_client.wire.messages import ErrorCode
 
 NAME = f"sessionctl/{__version__}"
+
+WHEN_IT_COMES = "when it comes"
+ONCE_IT_CAN = "once it can store again"
+"""When a daemon takes over what waits in the spool: one that is away, and one that is full or only reads."""
 
 
 def connect(*, autostart: bool | None = None, spool: bool | None = False) -> Client:
@@ -32,6 +36,8 @@ def cannot_store(client: Client) -> str:
     failure = None if client.spool is None else client.spool.failure
     if isinstance(failure, RequestFailed):
         return _CANNOT_STORE.get(failure.code, failure.reply.message)
+    if isinstance(failure, DaemonCannotStore):
+        return "the daemon cannot store it yet"
     return "no daemon answers" if failure is None else str(failure)
 
 
@@ -39,5 +45,8 @@ def remark_spooled(client: Client) -> bool:
     """Tell the user if what was asked for waits in the spool; whether it does."""
     if not client.spooled:
         return False
-    complain(f"no daemon answers; it waits in {client.spool_dir}, and the daemon takes it over when it comes")
+    why, when = "no daemon answers", WHEN_IT_COMES
+    if client.spool is not None and isinstance(client.spool.failure, (DaemonCannotStore, RequestFailed)):
+        why, when = cannot_store(client), ONCE_IT_CAN
+    complain(f"{why}; it waits in {client.spool_dir}, and the daemon takes it over {when}")
     return True

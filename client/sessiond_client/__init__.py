@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sessiond_client.client import Client
 from sessiond_client.errors import (
     ConnectionLost,
+    DaemonCannotStore,
     DaemonUnavailable,
     NotSpooled,
     ProtocolError,
@@ -82,6 +83,7 @@ __all__ = [
     "AsyncRecordingSession",
     "Client",
     "ConnectionLost",
+    "DaemonCannotStore",
     "DaemonUnavailable",
     "EndReason",
     "ErrorCode",

@@ -16,7 +16,13 @@ import anyio.to_thread
 from sessiond_client.aiolink import AsyncLink
 from sessiond_client.autostart import BACKOFF_SECONDS_FIRST, NotYet
 from sessiond_client.courier import QUICK_SECONDS, SILENT_SECONDS, live_seconds
-from sessiond_client.errors import ConnectionLost, DaemonUnavailable, RequestFailed, SessiondError
+from sessiond_client.errors import (
+    ConnectionLost,
+    DaemonCannotStore,
+    DaemonUnavailable,
+    RequestFailed,
+    SessiondError,
+)
 from sessiond_client.spool import Spool
 from sessiond_client.wire.messages import Error, Reply, Request
 from sessiond_client.wire.spool import PASSING
@@ -170,7 +176,9 @@ class AsyncCourier:
         if self.spool.is_settled:
             self.spool.away = False
         elif quick:
-            raise DaemonUnavailable(self._path, "it cannot take over the spool yet")
+            cannot = DaemonCannotStore(self._path)
+            self._note(cannot)
+            raise cannot
 
     async def _be_welcome(self, patient: bool) -> None:
         """Return once a daemon has greeted us that has taken over what waits, as far as it can."""

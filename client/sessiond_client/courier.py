@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sessiond_client.errors import ConnectionLost, DaemonUnavailable, RequestFailed
+from sessiond_client.errors import ConnectionLost, DaemonCannotStore, DaemonUnavailable, RequestFailed
 from sessiond_client.link import Link
 from sessiond_client.spool import Spool
 from sessiond_client.wire.messages import Error, Reply, Request
@@ -21,7 +21,7 @@ QUICK_SECONDS = 0.25
 """How long a call whose request can wait in the spool looks whether the daemon is back."""
 
 SILENT_SECONDS = 1.0
-"""After a daemon accepted but said nothing, or could not be started, it is not looked for before this."""
+"""A daemon that says nothing, cannot be started or cannot take over what waits is left alone for so long."""
 
 SPOOL_SHARE = 0.1
 SPOOL_SECONDS_MAX = 1.0
@@ -108,7 +108,9 @@ class Courier:
         if self.spool.is_settled:
             self.spool.away = False
         elif quick:
-            raise DaemonUnavailable(self._link.connector.path, "it cannot take over the spool yet")
+            cannot = DaemonCannotStore(self._link.connector.path)
+            self._note(cannot)
+            raise cannot
 
     def _note(self, failure: DaemonUnavailable) -> None:
         """Looking where nobody listens costs nothing; anything else is not done for every call."""

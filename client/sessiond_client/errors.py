@@ -2,6 +2,7 @@
 
     SessiondError
     ├── DaemonUnavailable    nothing was sent: no daemon answers
+    │   └── DaemonCannotStore    one answers, but cannot take over yet what waits in the spool
     ├── ConnectionLost       unknown: it was sent, the answer never came, and the retries gave up
     ├── NotSpooled           neither sent nor kept: no daemon answers, and the spool has no room
     ├── RequestFailed        refused by the daemon, nothing was stored; see `code`
@@ -37,6 +38,17 @@ class DaemonUnavailable(SessiondError):  # noqa: N818 - says what is, not what w
 
     def __str__(self) -> str:
         return f"no daemon answers at {self.path}: {self.reason}"
+
+
+class DaemonCannotStore(DaemonUnavailable):
+    """A daemon answers at `path`, but cannot store yet what waits in the spool; nothing overtakes that."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "it cannot take over the spool yet", listening=True)
+        self.args = (path,)
+
+    def __str__(self) -> str:
+        return f"the daemon at {self.path} cannot store yet what waits in the spool"
 
 
 class ConnectionLost(SessiondError):  # noqa: N818 - says what is, not what went wrong

@@ -18,13 +18,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from sessiond_client.autostart import Connector
-from sessiond_client.errors import NotSpooled, RecordingIncomplete, SessiondError
+from sessiond_client.errors import RecordingIncomplete, SessiondError
 from sessiond_client.events import encode_event, event
 from sessiond_client.intake import Intake
 from sessiond_client.protocol import Protocol, encode
 from sessiond_client.requests import as_spooled
 from sessiond_client.sender import Sender
-from sessiond_client.spool import Spool, SpoolFile, leftovers, open_private
+from sessiond_client.spool import Spool, leftovers, not_spooled
+from sessiond_client.spool_file import SpoolFile, open_private
 from sessiond_client.ulids import new_ulid
 from sessiond_client.version import CLIENT_NAME
 from sessiond_client.wire.framing import EVENT_BYTES_MAX
@@ -174,6 +175,11 @@ class Recorder:
         return self._sender.lost
 
     @property
+    def refused(self) -> bool:
+        """Whether a daemon answers, and cannot store for now: its disk is full, or it only reads."""
+        return self._sender.is_put_off
+
+    @property
     def end_left(self) -> bool:
         """Whether the `end` given to `close` is in the spill file, behind the events that are left there."""
         return self._sender.end_left
@@ -234,7 +240,7 @@ def _require_private(directory: Path) -> None:
         try:
             os.close(open_private(directory))
         except OSError as error:
-            raise NotSpooled(directory, error.strerror or str(error)) from error
+            raise not_spooled(directory, error) from error
 
 
 def _spill_file(directory: Path, protocol: Protocol) -> SpoolFile:

@@ -17,7 +17,7 @@ from sessiond_client.autostart import Connector, NotYet
 from sessiond_client.errors import DaemonUnavailable, RequestFailed
 from sessiond_client.intake import Intake
 from sessiond_client.protocol import Protocol, append_line, stamped, unstamped
-from sessiond_client.spool import SpoolFile
+from sessiond_client.spool_file import SpoolFile
 from sessiond_client.wire.messages import Appended, Error, ErrorCode
 from sessiond_client.wire.spool import PASSING
 
@@ -75,6 +75,8 @@ class Sender:
         self.reconnects = 0
         self._heard = False
         self.spilled = 0
+        self.is_put_off = False
+        """Whether a daemon has answered last that it cannot store now what it was sent, or what waits."""
         self._session = session
         self._intake = intake
         self._protocol = protocol
@@ -193,6 +195,7 @@ class Sender:
         # A daemon that ends may still be connected to for a moment: that is not another time it was away.
         self.reconnects += self._heard
         self._heard = False
+        self.is_put_off = False
         self._back_off(time.monotonic())
 
     def _hang_up(self) -> None:
@@ -408,6 +411,7 @@ class Sender:
             return
         if due := self._protocol.due():
             self._outbox.append(memoryview(due))
+        self.is_put_off |= self._is_kept_waiting()
         if self._is_kept_waiting() and self._greet_at <= time.monotonic():
             self._greet_at = time.monotonic() + GREET_RETRY_SECONDS
         for reply in replies:
@@ -420,6 +424,7 @@ class Sender:
 
     def _acknowledge(self, batch: Batch) -> None:
         del self._outstanding[batch.n]
+        self.is_put_off = False
         self._progress_at = time.monotonic()
         self._pause = RECONNECT_SECONDS_FIRST
         self._window = IN_FLIGHT_APPENDS_MAX
@@ -432,6 +437,7 @@ class Sender:
         if error.code not in PASSING:
             self._intake.fail(RequestFailed(error))
             return
+        self.is_put_off = True
         self._refused.append(batch)
         self._refused.sort(key=lambda refused: refused.n)
         self._window = 1

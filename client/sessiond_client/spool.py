@@ -2,18 +2,15 @@
 
 Owns the files of one client and how many requests wait in them. The one rule: what `keep` has returned from
 is on disk, in the order of the calls; a request that does not fit leaves the file as it was. The daemon takes
-over a file once nobody holds its lock, so letting go of one is all that delivering it takes.
+over a file once nobody holds its lock, so letting go of one is all that delivering it takes; one that it
+could not take over is gone on with.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import stat
 import threading
-import weakref
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -25,185 +22,23 @@ from sessiond_client.errors import (
     RequestFailed,
     SessiondError,
 )
-from sessiond_client.protocol import encode, hello_line
+from sessiond_client.protocol import encode
 from sessiond_client.requests import as_spooled, spooled_reply
+from sessiond_client.spool_file import SpoolFile, open_private
 from sessiond_client.wire.messages import Reply, Request, Welcome
-from sessiond_client.wire.spool import (
-    DIRECTORY_BYTES_MAX,
-    DIRECTORY_FILES_MAX,
-    DONE,
-    FILE_BYTES_MAX,
-    NUMBER_MAX,
-    FileName,
-    parse_name,
-)
+from sessiond_client.wire.spool import FileName, parse_name
 
-ALLOWANCE_BYTES = 1024 * 1024
-"""How much is written before the directory is measured again: by so much each may exceed its limit."""
-
-BLOCK_BYTES = 4096
-"""What even the smallest file takes."""
-
-CREATIONS_MAX = 16
-"""So many files are made for one request, should each be taken away before it is locked."""
-
-MIB = 1024 * 1024
-
-_open_files: weakref.WeakSet[SpoolFile] = weakref.WeakSet()
-
-
-class SpoolFile:
-    """One file while its writer lives. Made with the first line, mode 0600, and locked.
-
-    `name` is the one it gets, or one with a higher number.
-    """
-
-    def __init__(self, directory: Path, name: FileName, client: str) -> None:
-        self.directory = directory
-        self.name = name
-        self._hello = hello_line(name.producer, client)
-        self._file: int | None = None
-        self._end = 0
-        self._allowance = 0
-        self._undelivered = 0
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-        return self.directory / str(self.name)
-
-    @property
-    def kept(self) -> bool:
-        """Whether there is a file: as long as anything in it is not delivered, also after `leave`."""
-        return self._undelivered > 0
-
-    def write(self, line: bytes, room: int = 0) -> int:
-        """Add a line; returns where it stands. Raises `OSError`, and the file is then as before.
-
-        So it does, too, where a line of `room` bytes would not fit: one that was refused goes first.
-        """
-        length = max(len(line), room)
-        try:
-            file = self._open(length) if self._file is None else self._file
-            self._reserve(length)
-            if room > len(line):
-                os.posix_fallocate(file, self._end, room)
-            _write_all(file, line, self._end)
-            if room > len(line):
-                os.ftruncate(file, self._end + len(line))
-        except OSError:
-            self._cut()
-            raise
-        start = self._end
-        self._end += len(line)
-        self._undelivered += 1
-        return start
-
-    def sync(self) -> None:
-        """Bring what was written to the disk."""
-        assert self._file is not None
-        os.fdatasync(self._file)
-
-    def take_back(self, start: int) -> None:
-        """Cut off the last line again, which stands at `start`."""
-        self._end = start
-        self._undelivered -= 1
-        self._cut()
-
-    def read(self, start: int, length: int) -> bytes:
-        """The line of `length` bytes at `start`."""
-        assert self._file is not None
-        return os.pread(self._file, length, start)
-
-    def delivered(self, start: int) -> None:
-        """Mark the line at `start`; when it was the last one, remove the file."""
-        assert self._file is not None
-        os.pwrite(self._file, DONE, start)
-        self._undelivered -= 1
-        if self._undelivered == 0:
-            self.remove()
-
-    def leave(self) -> None:
-        """Let go of the file and leave it behind, safely on the disk."""
-        if self._file is not None:
-            os.fsync(self._file)
-            self.close()
-
-    def remove(self) -> None:
-        """Delete the file."""
-        if self._file is not None:
-            self.path.unlink(missing_ok=True)
-            self.close()
-            self._end = 0
-
-    def close(self) -> None:
-        """Let go of the file as it is."""
-        if self._file is not None:
-            # A child that is just being forked has a copy of the descriptor: closing ours would not let go.
-            fcntl.flock(self._file, fcntl.LOCK_UN)
-            self.leave_to_the_parent()
-
-    def leave_to_the_parent(self) -> None:
-        """In a forked child: close our copy of the descriptor; the lock stays the parent's."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-            _open_files.discard(self)
-
-    def _open(self, length: int) -> int:
-        directory = open_private(self.directory)
-        try:
-            self._allowance = _room(directory, self.directory, len(self._hello) + length)
-            self._file = self._create(directory)
-            _open_files.add(self)
-            _write_all(self._file, self._hello, 0)
-            self._end = len(self._hello)
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-        return self._file
-
-    def _create(self, directory: int) -> int:
-        """A new file, locked; its name tells whether it still is one.
-
-        The daemon may find it before it is locked, and removes it, for nothing is in it. Then it is another
-        one's turn, with the next number.
-        """
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        for _ in range(CREATIONS_MAX):
-            if self.name.number > NUMBER_MAX:
-                raise _full(self.directory, f"it has {NUMBER_MAX} files of this client")
-            file = os.open(str(self.name), flags, 0o600, dir_fd=directory)
-            try:
-                if _take(file) and _is_called(file, str(self.name), directory):
-                    return file
-            except BaseException:
-                os.close(file)
-                raise
-            os.close(file)
-            self.name = self.name._replace(number=self.name.number + 1)
-        raise OSError(errno.EBUSY, "every new file is taken at once", str(self.directory))
-
-    def _reserve(self, length: int) -> None:
-        """See that there is room for so many bytes; raises `OSError`."""
-        if self._end + length > FILE_BYTES_MAX:
-            raise _full(self.path, f"it has {self._end // MIB} MiB, the limit of one file")
-        if length > self._allowance:
-            directory = open_private(self.directory)
-            try:
-                self._allowance = _room(directory, self.directory, length)
-            finally:
-                os.close(directory)
-        self._allowance -= length
-
-    def _cut(self) -> None:
-        """Undo what was begun; a file in which nothing waits goes."""
-        if self._file is None:
-            return
-        with suppress(OSError):  # the next line goes over it
-            os.ftruncate(self._file, self._end)
-        if self._undelivered == 0:
-            self.remove()
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or ask for a larger share of the disk",
+    errno.EFBIG: "raise the limit of the file size (ulimit -f)",
+    errno.EROFS: "it is mounted for reading only: mount it for writing",
+    errno.EACCES: "see who owns it, and its mode",
+    errno.EPERM: "see who owns it, and its mode",
+    errno.EMFILE: "close some files: this process may open no more (ulimit -n)",
+    errno.EBUSY: "try again",
+    errno.ENFILE: "close some files: this machine may open no more",
+}
 
 
 class _Others(Enum):
@@ -229,6 +64,10 @@ class Spool:
         self._lock = threading.Lock()
         self._number = 0
         self._file: SpoolFile | None = None
+        self._handed_over: SpoolFile | None = None
+        """The last file, which a daemon was told of and has not answered for."""
+        self._left: SpoolFile | None = None
+        """The last file, once a daemon has answered that it could not take it over."""
         self._untold = 0
         self._told = 0
         self._others = _Others.NONE
@@ -278,7 +117,7 @@ class Spool:
             try:
                 self._write(line)
             except OSError as error:
-                raise NotSpooled(self.directory, error.strerror or str(error)) from failure
+                raise not_spooled(self.directory, error) from failure
             self._untold += 1
         return reply
 
@@ -289,6 +128,7 @@ class Spool:
         comes now.
         """
         with self._lock:
+            self._handed_over = self._file or self._left or self._handed_over
             self._close()
             self._told += self._untold
             self._untold = 0
@@ -300,6 +140,7 @@ class Spool:
         """Let go of what was written without telling the daemon, which may find it; the next hello tells."""
         with self._lock:
             self._close()
+            self._handed_over = None
             self.away |= self.waiting > 0
 
     def taken_over(self, welcome: Welcome) -> None:
@@ -308,23 +149,24 @@ class Spool:
         If it says nothing, it did not look: nothing waited, or it would not have the directory.
         """
         with self._lock:
-            if welcome.waiting == 0:
+            if welcome.waiting:
+                self._left, self._handed_over = self._left or self._handed_over, None
+            elif welcome.waiting == 0:
                 self._told = 0
+                self._left = self._handed_over = None
                 if self._others is _Others.TOLD:
                     self._others = _Others.NONE
             if not self._told:
                 self._refused_bytes = 0
 
     def _close(self) -> None:
+        self._left = None
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _write(self, line: bytes) -> None:
-        if self._file is None:
-            name = FileName(self._producer, self._number + 1)
-            self._file = SpoolFile(self.directory, name, self._client)
-        file = self._file
+        file = self._file = self._file or self._file_to_write()
         start = None
         try:
             start = file.write(line, self._refused_bytes)
@@ -340,29 +182,21 @@ class Spool:
         finally:
             self._number = file.name.number
 
+    def _file_to_write(self) -> SpoolFile:
+        """The one that the daemon could not take over, until it is told of it again; or a new one."""
+        left, self._left = self._left, None
+        if left is not None and left.take_again():
+            return left
+        return SpoolFile(self.directory, FileName(self._producer, self._number + 1), self._client)
 
-def open_private(directory: Path) -> int:
-    """A descriptor of a directory that is this user's alone, made if need be; raises `OSError`."""
-    if not directory.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
-        _sync_directory(directory.parent)
-    about = directory.lstat()
-    if not stat.S_ISDIR(about.st_mode):
-        kind = "a link: put what it leads to in its place" if stat.S_ISLNK(about.st_mode) else "no directory"
-        raise OSError(errno.ENOTDIR, f"{directory} is {kind}", str(directory))
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    about = os.fstat(descriptor)
-    if about.st_uid == os.geteuid() and not about.st_mode & 0o077:
-        return descriptor
-    os.close(descriptor)
-    if about.st_uid != os.geteuid():
-        reason = f"{directory} belongs to user {about.st_uid}, not to you; choose a directory of your own"
-    else:
-        mode = stat.S_IMODE(about.st_mode)
-        reason = f"{directory} is open to others (mode {mode:04o}); chmod 700 {directory}"
-    raise OSError(errno.EPERM, reason, str(directory))
+
+def not_spooled(directory: Path, error: OSError) -> NotSpooled:
+    """Why nothing can be kept in a spool, and what to do; our own errors say so themselves."""
+    reason = error.strerror or str(error)
+    if str(directory) not in reason:
+        advice = _ADVICE.get(error.errno or 0, "see to the disk")
+        reason = f"cannot write in the spool {directory}: {reason}; {advice}"
+    return NotSpooled(directory, reason)
 
 
 def leftovers(directory: Path) -> list[Path]:
@@ -383,66 +217,3 @@ def _others_wait(directory: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _room(descriptor: int, directory: Path, length: int) -> int:
-    """How many bytes may be written before the next look; raises `OSError` if not so many as `length`."""
-    used = files = 0
-    with os.scandir(descriptor) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                used += max(entry.stat(follow_symlinks=False).st_size, BLOCK_BYTES)
-                files += 1
-    if files >= DIRECTORY_FILES_MAX:
-        raise _full(directory, f"{files} files wait there")
-    if used + length > DIRECTORY_BYTES_MAX:
-        raise _full(directory, f"{used // MIB} MiB wait there")
-    return max(min(DIRECTORY_BYTES_MAX - used, ALLOWANCE_BYTES), length)
-
-
-def _full(path: Path, why: str) -> OSError:
-    reason = f"the spool {path} is full ({why}); start the daemon, which takes it over: sessiond serve"
-    return OSError(errno.EDQUOT, reason, str(path))
-
-
-def _take(file: int) -> bool:
-    """Lock a file; False if somebody else has. Raises `OSError` where nothing can be locked."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_called(file: int, name: str, directory: int) -> bool:
-    """Whether this name still is that of the open file."""
-    try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(found, os.fstat(file))
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(file: int, data: bytes, start: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, start)
-        start += written
-        view = view[written:]
-
-
-def _leave_to_the_parent() -> None:
-    """In a forked child: its copies of the descriptors would keep the parent's files locked after its end."""
-    for file in list(_open_files):
-        file.leave_to_the_parent()
-
-
-os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -176,6 +176,7 @@ def test_on_a_full_disk_the_end_comes_after_the_events_and_neither_is_lost(
     assert gate.with_name("shown").read_bytes() == written()
     assert ("the disk is full; session" in lines[0], len(lines)) == (begins_full, 1 + begins_full)
     assert f"they are in {spool}" in lines[-1]
+    assert lines[-1].endswith("takes them over once it can store again")
     assert "nothing was stored" not in complaints.decode()
     sessionctl = Sessionctl(daemon.environ)
     session = taken_over(sessionctl, spool)

@@ -13,9 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from sessiond_client import SPOOLED, Client, DaemonUnavailable, NotSpooled
-from sessiond_client import spool as spool_module
-from sessiond_client.wire.spool import parse_name
+from sessiond.clock import Clock
+from sessiond.failures import FAILURES_MAX, Failures
+from sessiond_client import SPOOLED, Client, DaemonCannotStore, DaemonUnavailable, NotSpooled, new_ulid
+from sessiond_client import spool_file as spool_module
+from sessiond_client.spool import Spool, not_spooled
+from sessiond_client.spool_file import SpoolFile
+from sessiond_client.wire.messages import Start, Welcome
+from sessiond_client.wire.spool import FileName, parse_name
+from tests.checker import check
+from tests.client.both import connected
 from tests.running import RunningDaemon, environ_for
 
 
@@ -28,6 +35,14 @@ def one_away(place: Path) -> Iterator[Client]:
 
 def texts(client: Client, session: str) -> list[str | None]:
     return [read.text for read in client.read(session).events]
+
+
+def start_request() -> Start:
+    return Start(ulid=new_ulid(), name="x", owner_pid=0)
+
+
+def welcome(waiting: int) -> Welcome:
+    return Welcome(protocol=1, version="0", pid=1, data_dir="/d", env=[], waiting=waiting)
 
 
 def files(directory: Path) -> list[Path]:
@@ -96,8 +111,9 @@ def test_a_full_disk_leaves_nothing_half_written(
     )
 
     kept = int(done.stdout.split()[0])
-    assert "File too large" in done.stdout
-    (file,) = files(home / "state" / "sessiond" / "spool")
+    spool = home / "state" / "sessiond" / "spool"
+    assert f"cannot write in the spool {spool}: File too large; raise the limit" in done.stdout
+    (file,) = files(spool)
     assert file.read_bytes().count(b"\n") == kept + 2
     assert "overtaken" not in done.stdout
     assert file.read_bytes().endswith(b"\n")
@@ -106,6 +122,21 @@ def test_a_full_disk_leaves_nothing_half_written(
         wait_until(lambda: not file.exists())
         stored = texts(client, client.find("first").ulid)
     assert [text and text[:2].rstrip(".") for text in stored] == [*map(str, range(kept))]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left"),
+            "cannot write in the spool /s: No space left; free some space",
+        ),
+        (OSError(errno.EIO, "I/O error"), "cannot write in the spool /s: I/O error; see to the disk"),
+        (OSError(errno.EPERM, "/s is open; chmod 700 /s"), "/s is open; chmod 700 /s"),
+    ],
+)
+def test_what_cannot_be_kept_is_told_with_the_place_and_what_to_do(error: OSError, told: str) -> None:
+    assert str(not_spooled(Path("/s"), error)) == f"the request could not be kept: {told}"
 
 
 def test_nothing_smaller_overtakes_what_found_no_room(
@@ -258,6 +289,95 @@ def test_what_is_handed_over_is_not_held_by_a_child_that_is_just_being_forked(
 
     with files(spool)[0].open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> SpoolFile:
+    """A file with one line that was let go of."""
+    (tmp_path / "s").mkdir(mode=0o700)
+    file = SpoolFile(tmp_path / "s", FileName("0" * 26, 1), "test")
+    file.write(b"one\n")
+    file.leave()
+    return file
+
+
+def test_a_file_that_was_let_go_of_is_gone_on_with_as_it_was_left(left: SpoolFile) -> None:
+    assert left.take_again()
+    left.write(b"two\n")
+
+    assert left.path.read_bytes().endswith(b"}\none\ntwo\n")
+    with left.path.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    left.close()
+
+
+@pytest.mark.parametrize("fate", ["removed", "replaced", "longer", "locked", "open to others"])
+def test_a_file_that_is_not_as_it_was_left_is_not_gone_on_with(left: SpoolFile, fate: str) -> None:
+    with left.path.open("ab", buffering=0) as other:
+        if fate == "removed":
+            left.path.unlink()
+        elif fate == "replaced":
+            left.path.unlink()
+            left.path.symlink_to("/dev/null")
+        elif fate == "longer":
+            other.write(b"x")
+        elif fate == "locked":
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            left.directory.chmod(0o755)
+
+        assert not left.take_again()
+
+
+def test_what_a_daemon_was_told_of_is_gone_on_with_only_once_it_has_put_that_off(spool: Path) -> None:
+    waits = Spool(spool, "0" * 26, "test")
+    away = DaemonUnavailable(spool, "away")
+
+    def numbers() -> list[int]:
+        waits.keep(start_request(), away)
+        return [int(file.stem[-6:]) for file in files(spool)]
+
+    assert numbers() == [1]
+    waits.hand_over()
+    assert numbers() == [1, 2]  # the daemon is just looking at the first
+    waits.hand_over()
+    waits.taken_over(welcome(waiting=2))
+    assert numbers() == [1, 2]
+    assert waits.is_news
+    waits.hand_over()
+    assert numbers() == [1, 2, 3]
+    waits.let_go()
+    waits.taken_over(welcome(waiting=3))  # said of the second
+    assert numbers() == [1, 2, 3, 4]
+    waits.let_go()
+
+
+def test_a_client_that_is_put_off_again_and_again_has_one_file_and_loses_nothing(
+    spool: Path, daemon: RunningDaemon, asynchronous: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("courier", "aiocourier"):
+        monkeypatch.setattr(f"sessiond_client.{module}.SILENT_SECONDS", 0.0)
+        monkeypatch.setattr(f"sessiond_client.{module}.QUICK_SECONDS", 30.0)
+    with connected(asynchronous, daemon.socket) as client:
+        session = client.start(owner_pid=0)
+        daemon.stop()
+        failures = Failures(daemon.socket.parent, daemon.data_dir, Clock())
+        for _ in range(FAILURES_MAX):
+            failures.note("EIO")
+        session.append("note", "0")
+        daemon.start()  # it only reads
+
+        assert [session.append("note", str(number)) for number in range(1, 20)] == [SPOOLED] * 19
+        assert len(files(spool)) == 1
+        assert client.spool is not None
+        assert isinstance(client.spool.failure, DaemonCannotStore)
+        assert str(client.spool.failure).endswith("cannot store yet what waits in the spool")
+
+        failures.path.unlink()
+        daemon.stop()
+        daemon.start()
+        assert texts(client, session.ulid) == [str(number) for number in range(20)]
+    check(daemon.data_dir)
 
 
 def test_two_clients_have_a_file_each(

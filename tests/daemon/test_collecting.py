@@ -168,6 +168,8 @@ def test_a_link_or_a_device_is_passed_over(start_daemon: Callable[[], RunningDae
 
     assert peer.call("get", session=SESSION)["session"] is None
     assert daemon.log_text().count("spool passed over") == 2
+    assert "a link, and no file: remove it" in daemon.log_text()
+    assert "a pipe, and no file: remove it" in daemon.log_text()
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o707])

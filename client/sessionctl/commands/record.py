@@ -122,7 +122,7 @@ def _start(client: Client, name: str | None, tags: Sequence[str], argv: Sequence
         raise Failure(code, f"{message}; the command was not run") from error
     if _began_in_spool(session):
         where = f"session {session.ulid} is kept in {client.spool_dir}"
-        complain(f"{cannot_store(client)}; {where}, and the daemon takes it over when it can")
+        complain(f"{cannot_store(client)}; {where}, and the daemon takes it over once it can")
     return session
 
 

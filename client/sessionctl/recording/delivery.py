@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+from sessionctl.connection import ONCE_IT_CAN, WHEN_IT_COMES
 from sessionctl.exits import complain
 from sessionctl.output import counted
 from sessiond_client.errors import RecordingIncomplete, SessiondError
@@ -143,7 +144,8 @@ def _where(recorder: Recorder) -> str:
         are = "is" if recorder.undelivered == 1 else "are"
         return f"{counted(recorder.undelivered, 'event')} {are} not known to be stored"
     they, them = ("it is", "it") if recorder.undelivered == 1 else ("they are", "them")
-    return f"{they} in {path}, and the daemon takes {them} over when it comes"
+    when = ONCE_IT_CAN if recorder.refused else WHEN_IT_COMES
+    return f"{they} in {path}, and the daemon takes {them} over {when}"
 
 
 def _times(count: int) -> str:

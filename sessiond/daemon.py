@@ -66,6 +66,8 @@ from sessiond_client.wire.messages import EndReason
 
 STOP_SECONDS_MAX = 5.0
 COLLECT_EVERY_OBJECTS = 20_000
+DESCRIPTORS_MIN = 64
+"""With fewer the parts cannot even be built; uvloop would end the process without a word."""
 
 logger = logging.getLogger("sessiond.daemon")
 
@@ -272,8 +274,15 @@ def check_data_dir(config: Config) -> None:
 
 
 def _limit_resources() -> None:
-    """More descriptors than the usual soft limit, for connections and append handles; no core dumps."""
+    """More descriptors than the usual soft limit, for connections and append handles; no core dumps.
+
+    Raises StartupRefused if there may be too few of them.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < DESCRIPTORS_MIN:  # below 0: no limit
+        raise StartupRefused(
+            f"this process may open only {hard} files", f"raise the limit: ulimit -n {DESCRIPTORS_MIN}"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # They would hold recorded text, and are kept where we do not look after them.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from tests.checker import check, texts
 from tests.peer import Peer
-from tests.running import RunningDaemon
+from tests.running import RunningDaemon, environ_for
 
 COUNTS = [500, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 CROWD = 100
@@ -27,6 +29,18 @@ def poor_daemon(home: Path) -> Iterator[RunningDaemon]:
     yield daemon
     daemon.close_peers()
     daemon.kill()
+
+
+@pytest.mark.parametrize("count", [12, 63])
+def test_a_daemon_that_may_open_too_few_files_says_so_in_one_line(home: Path, count: int) -> None:
+    command = ["sh", "-c", f'ulimit -n {count}; exec "$@"', "sh", sys.executable, "-P", "-m", "sessiond"]
+
+    result = subprocess.run(
+        [*command, "serve"], env=environ_for(home), capture_output=True, text=True, timeout=20
+    )
+
+    told = f"sessiond: this process may open only {count} files; raise the limit: ulimit -n 64\n"
+    assert (result.returncode, result.stderr) == (78, told)
 
 
 @contextmanager

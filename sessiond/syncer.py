@@ -111,6 +111,8 @@ class Syncer:
                 self._files.disk.sync(self._files.path(ulid))
                 synced.append(ulid)
             except OSError as error:
+                if ulid in self._forgotten:
+                    continue  # it was removed meanwhile
                 failed.add(ulid)
                 logger.error("sync of a file failed", extra={"session": ulid, "reason": str(error)})  # noqa: TRY400
         try:

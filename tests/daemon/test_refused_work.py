@@ -187,6 +187,33 @@ async def test_who_stops_waits_for_the_sync_that_is_under_way(
 
 
 @pytest.mark.anyio
+async def test_a_file_that_is_purged_while_it_is_synced_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    sync = Disk.sync
+
+    def slow(disk: Disk, path: Path) -> None:
+        begun.set()
+        assert go_on.wait(WAIT_SECONDS_MAX)
+        sync(disk, path)
+
+    async with behind(tmp_path) as parts:
+        parts.purger.on_removal = parts.syncer.forget
+        await parts.until("sealed = 1")
+        monkeypatch.setattr(Disk, "sync", slow)
+        await parts.do(StartSession(ulid=OTHER, name="y", source=Source.APP, started_at=0, received_at=0))
+        assert await anyio.to_thread.run_sync(begun.wait, WAIT_SECONDS_MAX)
+
+        await parts.do(DeleteSession(session=OTHER, force=True, purge=True, at=2))
+        await parts.purger.purged(OTHER)
+        go_on.set()
+        await parts.syncer.sync()
+
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.anyio
 async def test_a_file_that_followed_counts_as_settled_once_the_disk_takes_the_note(tmp_path: Path) -> None:
     async with behind(tmp_path) as parts:
         await parts.until("sealed = 1")

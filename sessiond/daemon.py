@@ -41,7 +41,7 @@ from sessiond.publication import (
 )
 from sessiond.purger import Purger
 from sessiond.reader import Reader
-from sessiond.search.index import INDEX_NAME, Index
+from sessiond.search.index import Index
 from sessiond.search.indexer import Indexer
 from sessiond.search.searchers import Searchers
 from sessiond.search.standing import StandingIndex
@@ -51,7 +51,7 @@ from sessiond.settler import Settler
 from sessiond.storage.catalog import purged_ulids
 from sessiond.storage.commit.operations import Owner
 from sessiond.storage.database import DiskFull, failing, lacks_room, rows
-from sessiond.storage.directory import DATABASE_NAME, DataDirectory
+from sessiond.storage.directory import DATABASE_NAME, INDEX_NAME, DataDirectory
 from sessiond.storage.disk import Disk
 from sessiond.storage.files import SessionFiles
 from sessiond.storage.hold import Hold

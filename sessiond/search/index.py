@@ -21,7 +21,6 @@ from sessiond.search.recorded import NOTHING, Extent, Recorded
 from sessiond.storage.database import BUSY_TIMEOUT_MS, CORRUPTION, READER_CACHE_KIB, opened_at_rest, rows
 from sessiond.storage.disk import Disk
 
-INDEX_NAME = "search.db"
 INDEX_VERSION = 2
 """An index of another version is built anew."""
 

@@ -33,6 +33,7 @@ from sessiond.storage.repair.salvaging import Progress as SalvageProgress
 from sessiond.storage.state_file import STATE_NAME, StateFile
 
 DATABASE_NAME = "sessiond.db"
+INDEX_NAME = "search.db"
 SUSPECT_NAME = "suspect"
 """A file of this name asks the next start to check the whole database first."""
 
@@ -204,7 +205,8 @@ def _set_odd_aside(path: Path, session_files: SessionFiles, moment: int) -> None
     """What has the name of one of our files and is none: SQLite would wait for a pipe."""
     disk = session_files.disk
     names = [f"{DATABASE_NAME}{suffix}" for suffix in ("-wal", "-shm")]
-    for name in (*names, SUSPECT_NAME, STATE_NAME):
+    of_index = [f"{INDEX_NAME}{suffix}" for suffix in ("", "-wal", "-shm")]  # it is built anew
+    for name in (*names, SUSPECT_NAME, STATE_NAME, *of_index):
         odd = path / name
         if disk.file_size(odd) is not None and not disk.is_file(odd):
             target = session_files.set_aside(odd, "no-file", moment)

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from sessiond.search.index import INDEX_NAME
+from sessiond.storage.directory import INDEX_NAME
 from tests.benchmarks.measured import Measured, times
 from tests.peer import Peer
 from tests.running import RunningDaemon

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sessiond.search.index import INDEX_NAME
+from sessiond.storage.directory import INDEX_NAME
 from sessiond_client import Client
 from tests.benchmarks import machine
 from tests.benchmarks.library import copy, fill, vocabulary

@@ -14,8 +14,7 @@ from sessiond import cli, config, errors
 from sessiond.daemon import STOP_SECONDS_MAX
 from sessiond.distrust import READ_ONLY_SECONDS
 from sessiond.failures import FAILURES_MAX, FILE_NAME, WINDOW_SECONDS
-from sessiond.search.index import INDEX_NAME
-from sessiond.storage.directory import DATABASE_NAME, SUSPECT_NAME
+from sessiond.storage.directory import DATABASE_NAME, INDEX_NAME, SUSPECT_NAME
 from sessiond_client import paths
 
 ROOT = Path(__file__).parents[2]

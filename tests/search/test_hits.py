@@ -333,3 +333,19 @@ def test_a_session_is_found_by_the_command_that_it_recorded(daemon: RunningDaemo
 
     assert [(hit["session"], hit["seq"]) for hit in hits(peer, "make all", mode=mode)] == [(session, None)]
     assert len(hits(peer, "other", mode=mode)) == len(hits(peer, "text", mode=mode)) == 1
+
+
+def test_what_is_no_file_in_the_place_of_the_index_keeps_no_search_from_its_answer(
+    daemon: RunningDaemon,
+) -> None:
+    recorded(daemon.peer(), "hello")
+    daemon.stop()
+    for suffix in ("", "-wal", "-shm"):
+        path = daemon.data_dir / f"search.db{suffix}"
+        path.unlink(missing_ok=True)
+        path.mkdir()
+        (path / "x").write_text("")
+
+    daemon.start()
+
+    assert seqs(daemon.peer(), "hello") == [0]

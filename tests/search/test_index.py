@@ -14,9 +14,10 @@ import pytest
 
 from sessiond.clock import Clock
 from sessiond.errors import Refused
-from sessiond.search.index import INDEX_NAME, Index
+from sessiond.search.index import Index
 from sessiond.search.pages import Page
 from sessiond.search.recorded import Recorded
+from sessiond.storage.directory import INDEX_NAME
 from tests.crash.damaged import make
 from tests.running import RunningDaemon
 from tests.search.asking import hits, recorded, refusal, snippets

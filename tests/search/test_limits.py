@@ -11,12 +11,12 @@ from sessiond.clock import Clock
 from sessiond.commits import Commits
 from sessiond.errors import Refused
 from sessiond.search import indexer
-from sessiond.search.index import INDEX_NAME, Index, open_index
+from sessiond.search.index import Index, open_index
 from sessiond.search.indexer import Indexer
 from sessiond.search.query import Query, Stores
 from sessiond.search.recorded import Recorded
 from sessiond.search.searchers import Searchers
-from sessiond.storage.directory import DATABASE_NAME, DataDirectory
+from sessiond.storage.directory import DATABASE_NAME, INDEX_NAME, DataDirectory
 from sessiond.writer import Writer
 from sessiond_client.wire.messages import Search, SearchMode
 from tests.running import RunningDaemon

@@ -356,7 +356,7 @@ def test_a_big_file_is_adopted_between_the_appends_of_others(
 def stored_between(data_dir: Path, text: str) -> int:
     """How many events of this text were stored before the last one that was adopted."""
     sql = (
-        "SELECT count(*) FROM event WHERE text = ?"
+        "SELECT count(*) FROM event_text WHERE text = ?"
         " AND id < (SELECT max(e.id) FROM event e JOIN session s ON s.id = e.session_id WHERE s.ulid = ?)"
     )
     with closing(sqlite3.connect(f"file:{data_dir / 'sessiond.db'}?mode=ro", uri=True)) as connection:

@@ -8,6 +8,7 @@ missing before its last event, for an append that got no answer is sent again. E
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import subprocess
@@ -170,10 +171,14 @@ class Storm:
 
 def main() -> None:
     """See the module."""
-    kills, seed = map(int, sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.storm", description=__doc__)
+    parser.add_argument("kills", metavar="KILLS", type=int)
+    parser.add_argument("seed", metavar="SEED", type=int)
+    options = parser.parse_args()
+    kills = options.kills
     import_daemon()
     with tempfile.TemporaryDirectory(prefix="sessiond-", ignore_cleanup_errors=True) as directory:
-        storm = Storm(Path(directory), seed)
+        storm = Storm(Path(directory), options.seed)
         try:
             storm.rage(kills)
             acknowledged, stored, violations = storm.calm()

@@ -81,7 +81,7 @@ class Owners:
         if not processes.lives(owner):
             if descriptor is not None:
                 os.close(descriptor)
-            self._ended(owner.pid)
+            self._ended(owner.pid, is_replaced=True)
         elif descriptor is None:
             self._tasks.start_soon(self._poll, owner)
         else:
@@ -107,16 +107,18 @@ class Owners:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
 
-    def _ended(self, pid: int) -> None:
+    def _ended(self, pid: int, *, is_replaced: bool = False) -> None:
+        """The owner is gone; `is_replaced`: and another process has its number, with other connections."""
         assert self._tasks is not None
         self._release(pid)
         sessions = self._sessions.pop(pid, set())
         for session in sessions:
             self._owner_of.pop(session, None)
-        self._tasks.start_soon(self._interrupt_after_last_words, pid, sessions)
+        seconds = 0.0 if is_replaced else LAST_WORDS_SECONDS_MAX
+        self._tasks.start_soon(self._interrupt_after_last_words, pid, sessions, seconds)
 
-    async def _interrupt_after_last_words(self, pid: int, sessions: set[str]) -> None:
-        with anyio.move_on_after(LAST_WORDS_SECONDS_MAX):
+    async def _interrupt_after_last_words(self, pid: int, sessions: set[str], seconds_max: float) -> None:
+        with anyio.move_on_after(seconds_max):
             await self._connections_closed(pid, QUIET_SECONDS)
         await self.spool_settled()
         await self.interrupt(dict.fromkeys(sessions, EndReason.CLIENT_LOST), recovered=False)

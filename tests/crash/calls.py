@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from tests.checker import mismatches
 from tests.crash.forked import ForkedDaemon, import_daemon
-from tests.crash.life import Life
+from tests.crash.life import ONLY_READS, Life
 from tests.peer import Peer
 from tests.running import NotReady
 
@@ -188,12 +188,12 @@ def _with_fault(fault: Fault, home: Path, life: Life, violations: list[str]) -> 
         return "did not start" if _is_met(log) else NOT_MET
     try:
         ending = life.proceed(daemon.socket, ANSWER_SECONDS_MAX)
-        if ending not in ("done", "lost"):
+        if ending not in ("done", "lost", ONLY_READS):
             # It refuses for as long as the fault lasts, and goes on by itself after it.
             daemon.release()
             again = life.proceed(daemon.socket, ANSWER_SECONDS_MAX)
             ending += f", then {again}"
-        if ending.endswith("done"):
+        if ending.endswith(("done", ONLY_READS)):
             daemon.process.send_signal(15)
         code = daemon.process.wait(ANSWER_SECONDS_MAX)
         daemon.release()

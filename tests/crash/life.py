@@ -19,6 +19,9 @@ PRODUCER = "01KAJ000000000000000000000"
 FIRST, SECOND, THIRD = (f"01KAJ00000000000000000000{letter}" for letter in "ABC")
 
 RETRIED = {"disk_full", "busy"}
+ONLY_READS = "read_only"
+"""A daemon that had no room to start in stays so until it is started again."""
+
 """Refusals that say: nothing was stored, send it again."""
 
 REFUSALS_MAX = 3
@@ -160,6 +163,8 @@ class Life:
                 while not self.is_over:
                     step = STEPS[self.done]
                     reply = peer.call(step.kind, **step.fields)
+                    if reply.get("code") == ONLY_READS:
+                        return ONLY_READS
                     if reply["type"] == "error" and reply["code"] in RETRIED:
                         refusals += 1
                         if refusals == REFUSALS_MAX:

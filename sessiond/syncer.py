@@ -123,7 +123,7 @@ class Syncer:
         return synced, failed
 
     async def _mend(self) -> None:
-        for ulid in [*self._writer.lagging, *self._failed]:
+        for ulid in self._writer.lagging | self._failed:
             anew = ulid in self._failed
             try:
                 await self._writer.in_thread(

@@ -115,7 +115,7 @@ class Machine:
         if not marks and not batch:
             return []
         outcomes = self.commit([*marks, *batch])
-        for mark, outcome in zip(marks, outcomes, strict=False):
+        for mark, outcome in reversed(list(zip(marks, outcomes, strict=False))):
             if isinstance(outcome, Refused) and isinstance(mark, MarkSynced):
                 self.dirty.setdefault(mark.session, DirtyFile(mark.size, mark.seq, mark.sealed))
         return outcomes[len(marks) :]
@@ -144,7 +144,7 @@ class Machine:
 
     def mend(self) -> None:
         """Let files catch up, as `Syncer` does. Raises StorageFailed."""
-        for ulid in [*self.lagging, *self._unsynced]:
+        for ulid in sorted(self.lagging | self._unsynced):
             try:
                 self.store.mend(ulid, self.directory.recovery, anew=ulid in self._unsynced)
             except OSError:

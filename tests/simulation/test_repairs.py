@@ -125,6 +125,26 @@ def test_a_mark_that_had_to_wait_does_not_undo_what_a_repair_noted_since() -> No
     assert machine.is_quiet()
 
 
+def test_a_file_whose_write_and_whose_sync_failed_ends_once() -> None:
+    machine = working(START)
+    machine.commit([APPEND])
+    machine.disk.fault = Fault(machine.disk.operations + 1, Kind.ERROR, persists=True)
+    machine.disk.counted = frozenset({"sync"})
+    machine.sync()
+    machine.disk.fault = None
+    machine.store._lagging.add(SESSION)
+    machine.commit([END])
+    right = machine.disk.content()[FILE]
+
+    machine.calm_down()
+    machine.store.mend(SESSION, machine.directory.recovery, anew=False)
+
+    whole = machine.disk.content()[FILE]
+    assert whole.startswith(right)
+    assert whole.count(b'"type":"footer"') == 1
+    assert machine.is_quiet()
+
+
 @pytest.mark.parametrize("seed", range(4))  # how much of it is lost
 def test_a_file_whose_sync_failed_is_not_marked_as_synced_by_the_next_sync(seed: int) -> None:
     machine = working(START)
@@ -139,6 +159,26 @@ def test_a_file_whose_sync_failed_is_not_marked_as_synced_by_the_next_sync(seed:
 
     for after in lost_power(machine):
         assert after.disk.content()[FILE].count(b'"seq"') == 2
+
+
+def test_a_file_whose_write_and_whose_sync_failed_ends_once() -> None:
+    machine = working(START)
+    machine.commit([APPEND])
+    machine.disk.fault = Fault(machine.disk.operations + 1, Kind.ERROR, persists=True)
+    machine.disk.counted = frozenset({"sync"})
+    machine.sync()
+    machine.disk.fault = None
+    machine.store._lagging.add(SESSION)
+    machine.commit([END])
+    right = machine.disk.content()[FILE]
+
+    machine.calm_down()
+    machine.store.mend(SESSION, machine.directory.recovery, anew=False)
+
+    whole = machine.disk.content()[FILE]
+    assert whole.startswith(right)
+    assert whole.count(b'"type":"footer"') == 1
+    assert machine.is_quiet()
 
 
 @pytest.mark.parametrize("seed", range(4))  # how much of it is lost

@@ -236,6 +236,8 @@ class Recovery:
 
     def _bring_together(self, ulid: str) -> None:
         session = unsealed(self._connection, ulid)
+        if session.sealed:
+            return  # it was brought to its end by another way
         self._fetch(session)
         path = self._files.path(ulid)
         size = self._disk.file_size(path)

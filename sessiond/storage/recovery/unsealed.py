@@ -19,7 +19,8 @@ from sessiond.storage.file_lines import in_file_order, in_parts
 from sessiond_client.wire.messages import Status
 
 _UNSEALED = """
-    SELECT id, ulid, shelf, status, header, next_seq, synced_bytes, synced_seq FROM session WHERE ulid = ?
+    SELECT id, ulid, shelf, status, header, next_seq, synced_bytes, synced_seq, sealed FROM session
+    WHERE ulid = ?
 """
 _EVENTS = "SELECT CAST(line AS BLOB) FROM event WHERE session_id = ? AND seq >= ? ORDER BY seq"
 _AMENDS = """
@@ -38,6 +39,7 @@ class Unsealed(NamedTuple):
     next_seq: int
     synced_bytes: int
     synced_seq: int
+    sealed: int
 
 
 def unsealed(connection: apsw.Connection, ulid: str) -> Unsealed:

@@ -161,26 +161,6 @@ def test_a_file_whose_sync_failed_is_not_marked_as_synced_by_the_next_sync(seed:
         assert after.disk.content()[FILE].count(b'"seq"') == 2
 
 
-def test_a_file_whose_write_and_whose_sync_failed_ends_once() -> None:
-    machine = working(START)
-    machine.commit([APPEND])
-    machine.disk.fault = Fault(machine.disk.operations + 1, Kind.ERROR, persists=True)
-    machine.disk.counted = frozenset({"sync"})
-    machine.sync()
-    machine.disk.fault = None
-    machine.store._lagging.add(SESSION)
-    machine.commit([END])
-    right = machine.disk.content()[FILE]
-
-    machine.calm_down()
-    machine.store.mend(SESSION, machine.directory.recovery, anew=False)
-
-    whole = machine.disk.content()[FILE]
-    assert whole.startswith(right)
-    assert whole.count(b'"type":"footer"') == 1
-    assert machine.is_quiet()
-
-
 @pytest.mark.parametrize("seed", range(4))  # how much of it is lost
 def test_a_file_that_was_read_back_after_a_failed_sync_is_written_again_before_it_counts(seed: int) -> None:
     machine = working(START)

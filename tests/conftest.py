@@ -14,9 +14,11 @@ from tests.running import RunningDaemon
 
 
 def pytest_configure() -> None:
-    """What a script starts in its background ignores these two, and so would all that is tested."""
+    """What a script starts in its background, or `nohup`, ignores these, and so would all that is tested."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -206,7 +206,7 @@ def test_an_index_that_cannot_be_written_is_told_and_harms_nothing_else(daemon: 
     daemon.stop()
     for part in daemon.data_dir.glob(f"{INDEX_NAME}*"):
         part.unlink()
-    index_of(daemon).mkdir()
+    index_of(daemon).with_name(f"{INDEX_NAME}-journal").mkdir()  # SQLite needs it to make a database
     daemon.start()
     peer = daemon.peer()
 

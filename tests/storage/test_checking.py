@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Callable
 from contextlib import closing
@@ -466,3 +468,29 @@ def test_recovery_document_names_every_fault() -> None:
 
     assert documented == [code.value for code in FaultCode]
     assert Fault.__struct_fields__
+
+
+class Moving(Disk):
+    """The file of a session is moved into the trash at the second look at it."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    def open_read(self, path: Path) -> int:
+        """Open a file, if it is there."""
+        self.opened += 1
+        if self.opened == 2:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return super().open_read(path)
+
+
+def test_beside_a_daemon_a_file_that_moves_while_it_is_looked_at_is_looked_for_again(path: Path) -> None:
+    in_file(SEALED, b'"one"', b'"One"')(path)
+    disk = Moving()
+    with closing(open_reader(path / "sessiond.db")) as connection:
+        check = Checking(path, connection, SessionFiles(path, disk), is_live=True)
+        compared = check.compare(SEALED)
+
+    assert disk.opened > 2
+    assert compared is not None
+    assert [each.code for each in compared.faults] == ["line_differs"]

@@ -80,6 +80,14 @@ class Comparer:
     def _look(self, ulid: str) -> Compared | None:
         try:
             return _Comparison(self, ulid).run()
+        except FileNotFoundError:
+            if not self.is_live:
+                raise
+            # It is on its way to the trash, or back: it is looked for again.
+            found = fault(
+                FaultCode.FILE_MISSING, self.files.path(ulid), "the file is missing", Cure.FILE, session=ulid
+            )
+            return Compared(0, 0, [found], {Cure.FILE}, lags=False)
         except DAMAGE as error:
             if not self.is_live:
                 raise

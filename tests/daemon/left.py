@@ -36,14 +36,20 @@ class SpoolFile:
         self.producer = producer
         self.n = 0
         self.stamp = 0
-        with self.path.open("wb") as file:
+        # A daemon that runs removes a file without a line, and this one has no writer's lock on it.
+        made = self.directory / "made"
+        with made.open("wb") as file:
             os.fchmod(file.fileno(), 0o600)
-        self.line("hello", protocol=1, producer=producer)
+            file.write(self._encoded("hello", protocol=1, producer=producer))
+        made.rename(self.path)
 
     def line(self, kind: str, **fields: Any) -> SpoolFile:
         """Add a line."""
+        return self.add(self._encoded(kind, **fields))
+
+    def _encoded(self, kind: str, **fields: Any) -> bytes:
         self.stamp += 10
-        return self.add(json.dumps({"type": kind, "id": self.stamp, **fields}).encode() + b"\n")
+        return json.dumps({"type": kind, "id": self.stamp, **fields}).encode() + b"\n"
 
     def add(self, data: bytes) -> SpoolFile:
         """Add bytes as they are."""

@@ -47,6 +47,8 @@ class Client:
         self.last: list[Operation] = []
         """The batch that was answered last."""
         self.promises = [Promise(0, self.model, [])]
+        self._is_unsure = False
+        """Whether the batch may have been stored already: it was sent, and nobody answered."""
 
     def step(self, machine: Machine) -> None:
         """One thing that happens in the daemon. Raises StorageFailed or Violation."""
@@ -70,10 +72,13 @@ class Client:
             self.batch = self._workload.batch(self.model)
         commit = machine.commit_with_marks if self._random.random() < 0.3 else machine.commit
         self._note(machine)
+        is_first, self._is_unsure = not self._is_unsure, True
         outcomes = commit(self.batch)
         if is_refused(outcomes):
+            self._is_unsure = not is_first
             return False
-        self._answered(outcomes)
+        self._is_unsure = False
+        self._answered(outcomes, is_first=is_first)
         self._note(machine)
         return True
 
@@ -82,9 +87,9 @@ class Client:
         if not self.batch:
             check_answers(self.model, self.last, machine.commit(self.last), is_first=False)
 
-    def _answered(self, outcomes: list[Outcome]) -> None:
+    def _answered(self, outcomes: list[Outcome], *, is_first: bool) -> None:
         model = self.model.after(self.batch)
-        check_answers(model, self.batch, outcomes)
+        check_answers(model, self.batch, outcomes, is_first=is_first)
         self.model, self.last, self.batch = model, self.batch, []
 
     def _note(self, machine: Machine) -> None:

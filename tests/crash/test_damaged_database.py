@@ -241,6 +241,7 @@ SQL_DAMAGE = {
     "a status that is none": "UPDATE session SET status = 'bogus'",
     "meta that is none": "UPDATE session SET meta = 'x', env = 'y'",
     "a header that is none": "UPDATE session SET header = 'x'",
+    "a header that is no text": "UPDATE session SET header = x'78', synced_bytes = 0, sealed = 0",
     "lines that are no text": "UPDATE event SET line = CAST(x'7b2261223a22ff227d' AS TEXT)",
     "lines that are no events": "UPDATE event SET line = '[]' WHERE seq = 1",
     "no fact": "DELETE FROM fact",
@@ -299,7 +300,9 @@ def test_whatever_a_row_or_a_table_says_a_rebuild_keeps_what_the_files_have(plac
         assert database.execute("SELECT label FROM label").get == "release"
 
 
-@pytest.mark.parametrize("damage", ["no events", "no fact", "a status that is none"])
+@pytest.mark.parametrize(
+    "damage", ["no events", "no fact", "a status that is none", "a header that is no text"]
+)
 def test_a_start_that_cannot_read_the_database_builds_it_anew_with_what_only_that_had(
     place: Path, damage: str
 ) -> None:

@@ -43,8 +43,11 @@ class Unsealed(NamedTuple):
 
 
 def unsealed(connection: apsw.Connection, ulid: str) -> Unsealed:
-    """The session with this ULID, which must be there."""
-    return Unsealed(*rows(connection, _UNSEALED, (ulid,))[0])
+    """The session with this ULID, which must be there. Raises ValueError if its header is no text."""
+    session = Unsealed(*rows(connection, _UNSEALED, (ulid,))[0])
+    if not isinstance(session.header, str):
+        raise ValueError(f"the header of session {ulid} is no text")  # noqa: TRY004 - damage, and no fault of ours
+    return session
 
 
 def expected(connection: apsw.Connection, session: Unsealed, offset: int, seq: int) -> Iterator[bytes]:

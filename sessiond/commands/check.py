@@ -71,7 +71,7 @@ class _Check:
     def faults(self, session: str | None) -> Iterator[Fault]:
         """Every fault, as it is found. Raises StartupRefused, Refused and StorageFailed."""
         try:
-            for found in self._check.faults(None if session is None else ulid.required(session)):
+            for found in self._check.faults(session):
                 self.count += 1
                 if (command := at_once(found)) is not None:
                     self._commands.add(command)

@@ -161,10 +161,8 @@ async def test_a_file_that_was_synced_counts_as_synced_once_the_disk_takes_the_n
         assert parts.store.refusals_left == 0
 
 
-@pytest.mark.anyio
-async def test_who_stops_waits_for_the_sync_that_is_under_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def held_sync(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """From now on a sync says that it has begun, and goes on when it is told to."""
     begun, go_on = threading.Event(), threading.Event()
     sync = Disk.sync
 
@@ -173,9 +171,17 @@ async def test_who_stops_waits_for_the_sync_that_is_under_way(
         assert go_on.wait(WAIT_SECONDS_MAX)
         sync(disk, path)
 
+    monkeypatch.setattr(Disk, "sync", slow)
+    return begun, go_on
+
+
+@pytest.mark.anyio
+async def test_who_stops_waits_for_the_sync_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with behind(tmp_path) as parts:
         await parts.until("sealed = 1")
-        monkeypatch.setattr(Disk, "sync", slow)
+        begun, go_on = held_sync(monkeypatch)
         await parts.do(StartSession(ulid=OTHER, name="y", source=Source.APP, started_at=0, received_at=0))
         assert await anyio.to_thread.run_sync(begun.wait, WAIT_SECONDS_MAX)
         asyncio.get_running_loop().call_later(0.01, go_on.set)
@@ -190,18 +196,10 @@ async def test_who_stops_waits_for_the_sync_that_is_under_way(
 async def test_a_file_that_is_purged_while_it_is_synced_is_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    sync = Disk.sync
-
-    def slow(disk: Disk, path: Path) -> None:
-        begun.set()
-        assert go_on.wait(WAIT_SECONDS_MAX)
-        sync(disk, path)
-
     async with behind(tmp_path) as parts:
         parts.purger.on_removal = parts.syncer.forget
         await parts.until("sealed = 1")
-        monkeypatch.setattr(Disk, "sync", slow)
+        begun, go_on = held_sync(monkeypatch)
         await parts.do(StartSession(ulid=OTHER, name="y", source=Source.APP, started_at=0, received_at=0))
         assert await anyio.to_thread.run_sync(begun.wait, WAIT_SECONDS_MAX)
 
